@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -46,16 +48,16 @@ class ServerSettings(Section):
     @field_validator("engine")
     @classmethod
     def _each_option_once(cls, value: dict[str, Any]) -> dict[str, Any]:
-        names = [option_name(key) for key in value]
-        if twice := next((key for key in value if names.count(option_name(key)) > 1), None):
-            raise ValueError(f"{twice}: stands there twice, with dashes and with underscores")
+        names = Counter(map(_switch, value))
+        if twice := next((key for key in value if names[_switch(key)] > 1), None):
+            raise ValueError(f"{twice}: stands there twice, in two spellings")
         return value
 
     @field_validator("engine")
     @classmethod
     def _no_keys(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, option in value.items():
-            if isinstance(option, str) and (looks_like_key(option) or names_a_secret(name)):
+        for name, option in _texts("", value):
+            if looks_like_key(option) or names_a_secret(name):
                 raise ValueError(
                     f"{name}: everybody on the machine can read a command line; "
                     "export the key instead (HF_TOKEN)"
@@ -103,19 +105,19 @@ class ServeConfig(ServerSettings):
     def of_variant(self, own: VariantServe | None) -> ServeConfig:
         """The section with a variant's own settings in place of its.
 
-        A whole option of `engine` replaces its dotted parts too; null removes it.
+        A whole option of `engine` replaces its dotted parts too. Null takes an option's value,
+        and the name stays, to be checked.
         """
         if own is None:
             return self
-        names = {option_name(key) for key in own.engine}
+        names = set(map(_switch, own.engine))
         engine = {
             key: value
             for key, value in self.engine.items()
-            if names.isdisjoint({option_name(key), option_name(key).partition(".")[0]})
+            if names.isdisjoint({_switch(key), _switch(key).partition(".")[0]})
         }
-        engine |= {key: value for key, value in own.engine.items() if value is not None}
         settings = {key: getattr(own, key) for key in own.model_fields_set - {"engine"}}
-        return self.model_copy(update={**settings, "engine": engine})
+        return self.model_copy(update={**settings, "engine": engine | own.engine})
 
     @property
     def options(self) -> dict[str, str | int | float | bool]:
@@ -127,3 +129,23 @@ def option_name(key: str) -> str:
     """The option's name with dashes up to the first dot (`compilation-config.max_autotune`)."""
     name, dot, rest = key.removeprefix("--").partition(".")
     return name.replace("_", "-") + dot + rest
+
+
+def _switch(key: str) -> str:
+    """The option that a key sets: `no-enforce-eager` sets `enforce-eager`."""
+    return option_name(key).removeprefix("no-")
+
+
+def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """The texts within an option's value, which may be JSON, each with its dotted name."""
+    if isinstance(value, str):
+        yield name, value
+        if value.lstrip().startswith(("{", "[")):
+            with suppress(ValueError, RecursionError):
+                yield from _texts(name, json.loads(value))
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(f"{name}.{key}".lstrip("."), inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(name, inner)

@@ -98,8 +98,9 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     check_engine_options(
         config,
         [
-            CommandLine(server.name, group.config, server.arguments)
-            for server, group in zip(servers, groups, strict=True)
+            CommandLine(variant.name, config.of_variant(variant.settings), server.arguments)
+            for server in servers
+            for variant in server.variants
         ],
     )
     config = _settled(config, residency, room)

@@ -13,7 +13,7 @@ from dyno.experiment.grid import place_in_file
 from dyno.experiment.schema import Experiment
 from dyno.experiment.yaml_lines import line_of, read_yaml
 from foundation.errors import BadInput
-from foundation.secrets import hide_keys
+from foundation.secrets import hide_keys, names_a_secret
 from foundation.section import Section, unknown_key
 from loadgen.config import RATE_KINDS
 
@@ -111,7 +111,8 @@ def _place_in_file(sections: Mapping[str, object], path: list[int | str]) -> lis
 
 def _wrong_value(path: Sequence[int | str], value: object) -> str:
     """Quotes the wrong value, unless it stands where an API key may stand."""
-    return "" if _SECRET_PLACES.intersection(path) else f", not {value!r}"
+    is_secret = _SECRET_PLACES.intersection(path) or any(names_a_secret(str(p)) for p in path)
+    return "" if is_secret else f", not {value!r}"
 
 
 def _short_and_safe(message: str) -> str:

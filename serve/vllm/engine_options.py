@@ -33,7 +33,7 @@ _OURS = {
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A server's settings and its arguments; `variant` is the first that it serves."""
+    """The settings that a variant has for its server, and the server's arguments."""
 
     variant: str
     config: ServeConfig
@@ -70,7 +70,7 @@ def check_engine_options(common: ServeConfig, lines: Sequence[CommandLine]) -> N
     for line in lines:
         _check_whole_or_in_parts(common, line)
         check_draft_model(_section(common, line), line.config.options)
-    if any(line.config.options for line in lines):
+    if any(line.config.engine for line in lines):
         check_answer(common, lines, ask_parser(tuple(tuple(line.arguments) for line in lines)))
 
 
@@ -78,8 +78,7 @@ def check_answer(common: ServeConfig, lines: Sequence[CommandLine], answer: Pars
     """Raises BadInput for an option that vLLM's parser lacks, or a line that it refuses."""
     for line in lines:
         for key, value in line.config.engine.items():
-            if value is not None:
-                _check_known(_place(common, line, key), option_name(key), value, answer)
+            _check_known(_place(common, line, key), option_name(key), value, answer)
     for line, problem in zip(lines, answer.errors, strict=True):
         if problem is not None:
             raise BadInput(f"{_section(common, line)}: vLLM {answer.version} refuses it: {problem}")
@@ -130,7 +129,7 @@ def _check_whole_or_in_parts(common: ServeConfig, line: CommandLine) -> None:
             )
 
 
-def _check_known(where: str, name: str, value: str | float | bool, answer: ParserAnswer) -> None:
+def _check_known(where: str, name: str, value: object, answer: ParserAnswer) -> None:
     """Raises BadInput for an option that the installed vLLM lacks, or can't switch off."""
     option = f"--{name.partition('.')[0]}"
     if option not in answer.options:

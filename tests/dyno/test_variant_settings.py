@@ -144,6 +144,12 @@ def test_a_mistake_gets_one_line(tmp_path: Path, old: str, new: str, line: int, 
     assert says in str(error.value)
 
 
+def test_a_key_of_a_wrong_kind_is_not_quoted(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        load_experiment(file_of(tmp_path, FILE.replace("seed: null", "api_key: [hunter2]")))
+    assert "api_key" in str(error.value) and "hunter2" not in str(error.value)
+
+
 def test_the_table_has_the_settings_in_which_variants_differ(tmp_path: Path) -> None:
     assert differing_settings(load_experiment(file_of(tmp_path))) == {
         "base": {"serve.enforce_eager": "false", "serve.engine.max-num-seqs": "64"},

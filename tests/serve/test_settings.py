@@ -215,6 +215,52 @@ def test_what_the_parser_refuses_is_told_with_its_place():
     check_answer(config, lines, ParserAnswer("9", frozenset(known), (None, None)))
 
 
+def test_a_misspelled_null_is_refused_though_its_variant_shares_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """It would leave the option that it means as it is, without a word."""
+    monkeypatch.setattr(
+        "serve.vllm.engine_options.ask_parser",
+        lambda lines: ParserAnswer("9", frozenset({"--max-num-seqs"}), (None,) * len(lines)),
+    )
+    config = common(engine={"max-num-seqs": 8})
+    fine = servers(config, plain=None, free=own(engine={"max-num-seqs": None}))
+    assert fine.keys() == {"plain", "free"}
+    with pytest.raises(BadInput, match=r"variants\.v\.serve\.engine\.max-num-seq: vLLM 9 has no"):
+        servers(config, plain=None, v=own(engine={"max-num-seq": None}))
+
+
+def test_a_part_of_a_whole_option_is_not_removed_in_silence():
+    config = common(engine={"speculative-config": {"method": "ngram", "model": "x"}})
+    with pytest.raises(BadInput, match=r"speculative-config\.model: speculative-config stands bes"):
+        check_engine_options(
+            config, [line("v", config, own(engine={"speculative-config.model": None}))]
+        )
+
+
+def test_a_switch_has_two_spellings_and_one_value():
+    with pytest.raises(ValueError, match="enable-chunked-prefill: stands there twice"):
+        common(engine={"enable-chunked-prefill": True, "no-enable-chunked-prefill": True})
+    section = common(engine={"no-enable-chunked-prefill": True})
+    assert section.of_variant(own(engine={"enable_chunked_prefill": None})).options == {}
+    on = section.of_variant(own(engine={"enable-chunked-prefill": True}))
+    assert on.options == {"enable-chunked-prefill": True}
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"kv-transfer-config": {"extra": [{"api_key": "sup3r"}]}},
+        {"kv-transfer-config": '{"extra": {"note": "hf_abcdefghijklmnop"}}'},
+        {"kv-transfer-config.api_key": "sup3r"},
+    ],
+)
+def test_a_key_within_an_option_is_refused_without_being_told(engine: dict[str, object]):
+    with pytest.raises(ValueError, match="everybody on the machine can read"):
+        own(engine=engine)
+    own(engine={"speculative-config": {"num_speculative_tokens": 3}, "note": "[not JSON"})
+
+
 @pytest.mark.slow
 def test_the_installed_vllm_takes_what_people_turn_and_refuses_what_it_can_not():
     taken = check(
