@@ -19,10 +19,14 @@ from foundation.files.atomic_write import write_whole
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (
-    "loadgen/emulator", "results/capacity/demand", "results/capacity/model",
-    "results/capacity/search", "results/capacity/simulation", "benchmarks/plan",
+    "foundation/run", "loadgen/emulator", "results/capacity/demand", "results/capacity/model",
+    "results/capacity/search", "results/capacity/simulation", "results/measures",
+    "results/statistics", "benchmarks/plan",
 )  # fmt: skip
-_NOT_JUDGED = {"run.py", "outcome_file.py", "closed_forms.py", "scale.py", "held_out.py"}
+_NOT_JUDGED = {
+    "run.py", "outcome_file.py", "closed_forms.py", "scale.py", "held_out.py", "structure.py",
+    "structure_real.py",
+}  # fmt: skip
 
 
 def outcomes(folder: Path, count: int, jobs: int) -> Iterator[PlantOutcome]:

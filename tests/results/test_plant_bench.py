@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.plan import run
+from benchmarks.plan import outcome_file, run
 from benchmarks.plan.held_out import judgement
 from benchmarks.plan.outcome_file import code_identity
 from benchmarks.plan.plant_outcome import PlantOutcome
@@ -77,3 +77,24 @@ def test_a_held_out_load_that_was_disturbed_judges_nothing() -> None:
     assert judgement(error=0.06, noise=0.07, goal=0.05) == "ok"
     assert judgement(error=math.nan, noise=0.01, goal=0.05) == "MISSED"
     assert judgement(error=-0.08, noise=0.07, goal=0.05) == "MISSED"
+
+
+@pytest.mark.parametrize(
+    ("source", "counts"),
+    [
+        ("results/measures/saturation.py", True),
+        ("results/capacity/search/search.py", True),
+        ("foundation/run/journal.py", True),
+        ("benchmarks/plan/structure.py", False),
+    ],
+)
+def test_outcomes_are_of_the_sources_that_they_rest_on(
+    source: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome_file, "_ROOT", tmp_path)
+    file = tmp_path / source
+    file.parent.mkdir(parents=True)
+    file.write_text("one")
+    before = code_identity()
+    file.write_text("two")
+    assert (code_identity() != before) == counts
