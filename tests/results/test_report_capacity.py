@@ -120,6 +120,11 @@ def test_the_table_has_a_column_a_variant_and_a_note_where_a_value_lacks() -> No
     assert [cell.value for cell in row_of(PLAN, "Beaten by").cells][1:3] == ["merged", "nobody"]
 
 
+def test_an_estimate_for_other_hardware_says_its_factor_beside_its_rule() -> None:
+    [row] = capacity_words(PLAN).scaled
+    assert row[-1] == "x 1.4, estimate: memory bandwidth, 4.8 TB/s over 3.35 TB/s"
+
+
 def test_the_replicas_are_what_to_rent_and_under_them_what_is_likely() -> None:
     cell = row_of(PLAN, "Replicas for the peak").cells[1]
     peak = PLAN.variants[1].peak

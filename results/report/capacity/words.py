@@ -91,7 +91,7 @@ def _scaled(each: ScaledCapacity) -> tuple[str, ...]:
         f"{each.peak.replicas:,}",
         ABSENT if month is None else quantity(month, "$"),
         ABSENT if million is None else quantity(million, "$"),
-        each.rule,
+        f"x {each.factor:.3g}, {each.rule}",
     )
 
 
