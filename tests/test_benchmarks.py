@@ -1,4 +1,4 @@
-"""No test runs the benchmarks, and mypy does not read them: what they import must be there."""
+"""No test runs the benchmarks, and mypy reads only those of plans: their imports must be there."""
 
 from __future__ import annotations
 
