@@ -154,19 +154,20 @@ class _Two:
         return Bounds(log(ends.low), log(ends.high)) if ends.low > 0 else None
 
     def _number(self, metric: str, tail: float) -> Bounds | None:
-        """A time or a rate."""
+        """A time or a rate; None if a block has none, since a rival's worst may have none."""
         sides = self.ours, self.rival
-        values = [
+        values = np.array(
             [
-                side.number(metric, block, self.asked.limits)
-                for side, block in zip(sides, both, strict=True)
+                [
+                    side.number(metric, block, self.asked.limits)
+                    for side, block in zip(sides, both, strict=True)
+                ]
+                for both in self.pairs
             ]
-            for both in self.pairs
-        ]
-        positive = np.array([both for both in values if min(both) > 0])
-        if len(positive) < 2:
+        )
+        if not np.all(values > 0):
             return None
-        logs = np.log(positive[:, 0] / positive[:, 1])
+        logs = np.log(values[:, 0] / values[:, 1])
         worse = logs if RECORDS[metric].better == "lower" else -logs
         return t_bounds(float(np.mean(worse)), worse, tail, tail)
 
@@ -188,12 +189,12 @@ def worse_in_everything(
         return []
     metrics, worse = asked.metrics(ours, rival), []
     for metric in metrics:
-        change_ = two.change(metric, tail / len(metrics), tail)
-        if change_ is not None and change_.is_worse:
-            worse.append(change_.worse())
+        shown = two.change(metric, tail / len(metrics), tail)
+        if shown is not None and shown.is_worse:
+            worse.append(shown.worse())
         elif metric not in DECIDING and metric in rival.keeps:
             continue
-        elif change_ is None or not change_.is_no_better:
+        elif shown is None or not shown.is_no_better:
             return []
     return worse
 

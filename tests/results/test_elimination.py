@@ -175,6 +175,26 @@ def test_a_limit_on_a_time_is_enough_if_the_rival_is_shown_to_keep_it() -> None:
     assert worse_in_everything(rival("fast", 100, 2), equal, mean, 1e-3, 1e-3) == []
 
 
+def test_blocks_in_which_the_rival_keeps_no_limit_are_not_left_out() -> None:
+    """Of the slow one, four in five answers are good; of the other, all and then none."""
+
+    def begun(one: Rival, first_ms: Sequence[np.ndarray]) -> Rival:
+        blocks = []
+        for block, ms in zip(one.stage.blocks, first_ms, strict=True):
+            answers = replace(block.requests, first_ns=block.requests.scheduled_ns + ms * 1e6)
+            blocks.append(replace(block, requests=answers))
+        return replace(one, stage=replace(one.stage, blocks=blocks))
+
+    good, bad = np.full(60, 40.0), np.full(60, 90.0)
+    some = np.where(np.arange(60) % 5 == 0, bad, good)
+    goodput = Asked(["goodput"], {}, None, {"ttft": 60.0})
+    slow, fast = begun(rival("slow", 200, 1), [some] * 6), rival("fast", 100, 2, spread=0.01)
+    numbers = worse_in_everything(slow, begun(fast, [good] * 6), goodput, 1e-3, 1e-3)
+    assert [each.label for each in numbers] == ["latency mean", "goodput"]
+    failing = begun(fast, [good] * 3 + [bad] * 3)
+    assert worse_in_everything(slow, failing, goodput, 1e-3, 1e-3) == []
+
+
 def test_variants_of_the_same_weights_answer_alike_unless_shown_otherwise() -> None:
     few = dict.fromkeys([f"q{i}" for i in range(20)], 1.0)
     slow, fast = (
