@@ -55,7 +55,7 @@ def race_notes(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> list[s
     unasked = [m.record.name for m in measured if m.record.name in lost and not m.probes]
     if not unasked:
         return []
-    return [f"{', '.join(unasked)}: left the race before the probes: none of them were asked"]
+    return [f"{', '.join(unasked)}: asked no probes after leaving the race"]
 
 
 def turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[str]:
