@@ -58,11 +58,11 @@ class Prepared:
         styles = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
         return Graph(
             self.experiment,
+            self.externals,
             self.prompts,
             styles,
             frozenset(self.corrections),
             self.rates,
-            self.externals,
         )
 
     def style_of(self, variant: VariantConfig) -> str:

@@ -103,7 +103,7 @@ def graph(
 ) -> Graph:
     read = Experiment.model_validate(copy.deepcopy(dict(experiment)))
     wordings = {v.name: v.prompt or "plain" for v in read.variants}
-    return Graph(read, asked or prompts(), wordings, frozenset(), {}, externals)
+    return Graph(read, externals, asked or prompts(), wordings, frozenset(), {})
 
 
 def identities(of: Graph) -> dict[str, str]:
