@@ -23,6 +23,7 @@ from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import outage
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.scratch import own_temporary_files
+from foundation.progress import Silent
 from foundation.run.layout import RunDirectory, held_run
 from loadgen.sending.descriptors import allow_connections
 from results.analysis import analyse
@@ -96,12 +97,8 @@ def measure_run(
 def check_run(experiment: Experiment, where: Path) -> str | None:
     """Why an experiment can't be run here; None where it can."""
     try:
-        with (
-            own_temporary_files(),
-            progress_for(open_console()) as progress,
-            tempfile.TemporaryDirectory() as empty,
-        ):
-            plan_serving(prepare(experiment, where, progress), RunDirectory(Path(empty)))
+        with own_temporary_files(), tempfile.TemporaryDirectory() as empty:
+            plan_serving(prepare(experiment, where, Silent()), RunDirectory(Path(empty)))
     except BadInput as error:
         return str(error)
     return None
