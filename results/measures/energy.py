@@ -64,6 +64,8 @@ def idle_power(variant: str, telemetries: Mapping[str, CounterSamples | None]) -
             return absent(f"whether {name} was idle is not known")
         idle &= ~_is_busy(other, edges_ns)
     if "gpu_energy_j" in counters:
+        if np.isnan(own.columns["gpu_memory_bytes"]).all():
+            return absent("GPU memory was not read: whether a server woke is not known")
         idle = _settled(idle & ~_moves_memory(own, edges_ns), edges_ns)
     seconds = float(steps_ns[idle].sum()) / 1e9
     if seconds < _LEAST_IDLE_S:
@@ -92,9 +94,9 @@ def _is_busy(other: CounterSamples, edges_ns: Ints) -> NDArray[np.bool_]:
 
 
 def _moves_memory(own: CounterSamples, edges_ns: Ints) -> NDArray[np.bool_]:
-    """For each step between `edges_ns`: whether a server took or gave up much GPU memory."""
+    """For each step between `edges_ns`: whether a server moved much GPU memory, or may have."""
     memory = own.columns["gpu_memory_bytes"][np.searchsorted(own.at_ns, edges_ns)]
-    return np.asarray(np.abs(np.nan_to_num(np.diff(memory))) > _MOVED_BYTES)
+    return ~np.asarray(np.abs(np.diff(memory)) <= _MOVED_BYTES)  # NaN is not zero
 
 
 def _settled(idle: NDArray[np.bool_], edges_ns: Ints) -> NDArray[np.bool_]:

@@ -49,6 +49,7 @@ WINDOWS = [window(1, 12, 18, 10, 100), window(2, 31, 39, 20, 100)]
 BUSY = telemetry(
     AT,
     gpu_energy_j=GPU,
+    gpu_memory_bytes=np.full(len(AT), 40e9),
     running=RUNNING,
     waiting=np.zeros(len(AT)),
     prompt_tokens=np.cumsum(RUNNING),
@@ -94,8 +95,12 @@ def test_a_server_that_wakes_is_at_work_and_so_is_what_the_counter_books_late() 
     memory = np.interp(AT, [22, 23], [3e9, 120e9])
     still = np.zeros(len(AT))
     columns = {"running": still, "prompt_tokens": still, "generation_tokens": still}
-    asleep = telemetry(AT, gpu_energy_j=joules, gpu_memory_bytes=memory, **columns)
-    assert idle_power("v", {"v": asleep}).value == pytest.approx(100)
+    for read in (memory, np.where((AT > 21.7) & (AT < 23.2), np.nan, memory)):
+        asleep = telemetry(AT, gpu_energy_j=joules, gpu_memory_bytes=read, **columns)
+        assert idle_power("v", {"v": asleep}).value == pytest.approx(100)
+    asleep = telemetry(AT, gpu_energy_j=joules, **columns)
+    reason = "GPU memory was not read: whether a server woke is not known"
+    assert idle_power("v", {"v": asleep}).reason == reason
 
 
 def test_a_counter_that_began_again_has_no_idle_power() -> None:
@@ -173,6 +178,7 @@ def test_a_run_with_telemetry_has_energy_a_doubt_and_acceptance(tmp_path: Path) 
         TelemetrySample(
             monotonic_ns=i * S // 4, unix_ns=0, rss_bytes=None, cpu_s=None, running=int(i < 40),
             prompt_tokens=min(i, 40), generation_tokens=min(i, 40), gpu_energy_j=50.0 * i,
+            gpu_memory_bytes=40 * 2**30,
             gpu_throttle=0x40 if i == 10 else 0, spec_drafts=i, spec_draft_tokens=4 * i,
             spec_accepted_tokens=i,
         )
