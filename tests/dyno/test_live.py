@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
+import signal
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +52,14 @@ INT8 = VariantView(
     reason="quality is 88.6 % and keeps its limit (at least 80.0 %)",
 )
 BASE = replace(INT8, name="base", p95=Estimate(value=None), decision="DON'T SHIP", reason="slow")
+
+
+def read_for(descriptor: int, sequence: str) -> str:
+    """What a terminal was sent, up to a sequence, or until nothing comes for 30 s."""
+    text = ""
+    while sequence not in text and select.select([descriptor], [], [], 30.0)[0]:
+        text += os.read(descriptor, 1 << 16).decode()
+    return text
 
 
 def drawn(view: View, width: int) -> list[str]:
@@ -197,6 +207,34 @@ def test_a_screen_that_was_killed_costs_the_run_nothing(capfd: pytest.CaptureFix
         progress.stage("load", 3, "requests")
         progress.log("a line")
     assert "a line" in capfd.readouterr().out
+
+
+def test_the_cursor_is_back_after_a_screen_that_was_killed() -> None:
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as file:
+        with live.LiveProgress(Console(file=file)) as progress:
+            assert progress._process is not None
+            assert HIDE in read_for(master, HIDE)
+            progress._process.kill()
+        assert SHOW in read_for(master, SHOW)
+    os.close(master)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT])
+def test_the_screen_ends_with_a_run_that_is_killed(
+    number: signal.Signals, url: str, tmp_path: Path
+) -> None:
+    """It gives the terminal back; Ctrl-\\ reaches both of them."""
+    text = EXPERIMENT.format(url=url, requests=400, blocks=2)
+    (tmp_path / "experiment.yaml").write_text(text)
+    with Terminal("-m", "dyno.cli", "run", "experiment.yaml", cwd=tmp_path) as terminal:
+        terminal.read_until("in flight")
+        if number is signal.SIGKILL:
+            terminal.process.kill()
+        else:
+            terminal.type("\x1c")
+        terminal.read_until("")
+    assert terminal.process.returncode == -number and terminal.text.count(SHOW) == 1
 
 
 def test_a_run_in_a_terminal_draws_and_cleans_up(url: str, tmp_path: Path) -> None:

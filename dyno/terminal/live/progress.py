@@ -67,6 +67,9 @@ class LiveProgress:
         except subprocess.TimeoutExpired:  # the terminal takes nothing
             process.kill()
             process.wait()
+        else:
+            if process.returncode:  # it was ended before it showed the cursor again
+                self._console.show_cursor()
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
         """Begins a stage of `total` units, None if unknown."""
@@ -120,6 +123,6 @@ def _safe(text: str) -> str:
 
 
 def _without_interrupts() -> None:
-    """Ctrl-C goes to every process of the terminal; the screen ends when its run does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Ctrl-C and Ctrl-\\ go to every process of the terminal; the screen ends when its run does."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
