@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from dyno.experiment.loading import load_experiment
 from dyno.pipeline.failures import put_aside, record_failures
+from dyno.pipeline.race import look_plan
 from dyno.terminal.live import progress as live
 from dyno.terminal.live.looks import RunLooks
 from dyno.terminal.live.screen import Watching, apply
@@ -113,8 +115,9 @@ def test_updates_add_up_and_the_last_note_stays() -> None:
 def test_a_look_judges_whole_blocks_only(tmp_path: Path) -> None:
     """Latencies of 200 and 600 ms against a limit of 400 ms; the last block is being written."""
     made = StoredRun(
-        variants=("a", "b"), latencies={"b": 600.0}, sections="slo: {latency_p50: 400ms}"
-    )
+        variants=("a", "b"), latencies={"b": 600.0}, sections="slo: {latency_p50: 400ms}",
+        workload=", race: true",
+    )  # fmt: skip
     run = RunDirectory(made.write(tmp_path / "run"))
     journal = run.journal("b", "main", 8)
     whole = journal.read_bytes()
@@ -128,8 +131,10 @@ def test_a_look_judges_whole_blocks_only(tmp_path: Path) -> None:
     assert "latency p50" in b.reason
     assert looks.next() is None  # nothing new
     journal.write_bytes(whole)
+    plan = look_plan(load_experiment(run.experiment), 2)
     leaving = Departure(variant="b", block=6, reason="breaks", objective="p50", sentence="too slow")
-    write_json(Race(departures=[leaving]), run.race)
+    errors = plan.errors(["a", "b"], [leaving])
+    write_json(Race(departures=[leaving], errors=errors), run.race)
     look = looks.next()
     assert look is not None and look.blocks == 16
     a, b = look.variants
