@@ -20,13 +20,14 @@ class ExperimentSettings:
     """What the experiment's YAML says of how its variants are made and served.
 
     `variants`: by name, the keys that were written. `finetune`: the whole section, None without
-    one. `serve`: the whole section. `styles`: the text of each prompt style. `accelerated`: whether
+    one. `served`: by variant, the section serve with the variant's own keys in it, its options by
+    their names with dashes. `styles`: the text of each prompt style. `accelerated`: whether
     servers run on accelerators, None where that is not known.
     """
 
     variants: Mapping[str, Mapping[str, YamlValue]] = field(default_factory=dict)
     finetune: Mapping[str, YamlValue] | None = None
-    serve: Mapping[str, YamlValue] = field(default_factory=dict)
+    served: Mapping[str, Mapping[str, YamlValue]] = field(default_factory=dict)
     styles: Mapping[str, str] = field(default_factory=dict)
     accelerated: bool | None = None
 

@@ -7,6 +7,7 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.settings import written
 from dyno.pipeline.variants import describe
 from results.decision.binding_case import Remedy
+from results.decision.improvement.endings import effect_text
 from results.decision.improvement.expectation import CANDIDATE
 from results.decision.patch import Patch
 from results.summary import Advice
@@ -20,14 +21,13 @@ def offered(experiment: Experiment) -> list[Remedy]:
 
 def _remedy(candidate: CandidateConfig) -> Remedy:
     what = describe(candidate.variant)
-    effect = "not known" if candidate.expected is None else f"x {candidate.expected:g}"
     return Remedy(
         CANDIDATE,
         candidate.expected,
         Advice(
             remedy=f"Take {candidate.name}: {what}",
             why="The experiment offers it.",
-            effect=effect,
+            effect=effect_text(candidate.expected),
             source="the experiment's section improve",
         ),
         Patch(written(candidate.variant)),

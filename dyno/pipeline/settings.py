@@ -17,7 +17,7 @@ def settings_of(experiment: Experiment, environment: Mapping[str, Any]) -> Exper
     return ExperimentSettings(
         variants={variant.name: written(variant) for variant in experiment.variants},
         finetune=finetune.model_dump(mode="json") if finetune else None,
-        serve=experiment.serve.model_dump(mode="json"),
+        served={variant.name: _served(experiment, variant) for variant in experiment.variants},
         styles={
             name: f"{prompt.system or ''}{prompt.user}"
             for name, prompt in experiment.prompts.items()
@@ -35,6 +35,12 @@ def written(variant: VariantConfig) -> Mapping[str, YamlValue]:
     # What such a section sets is a difference even where it is the usual value.
     own = {name: each.model_dump(mode="json") for name, each in sections.items() if each}
     return keys | own
+
+
+def _served(experiment: Experiment, variant: VariantConfig) -> Mapping[str, YamlValue]:
+    """What the variant's server is started with."""
+    serve = experiment.serve.of_variant(variant.serve)
+    return serve.model_dump(mode="json") | {"engine": serve.options}
 
 
 def _accelerated(experiment: Experiment, environment: Mapping[str, Any]) -> bool | None:

@@ -110,8 +110,13 @@ class BindingCase:
         if self.keys.get("adapter") and ("quantize" in keys or "merge" in keys):
             own = {"merge": own.pop("adapter"), **own}
         changed = {"name": f"{self.variant.variant}-{suffix}", **own, **keys}
-        prompt = {"prompt": self.keys["prompt"]} if "prompt" in self.keys else {}
-        return Patch({k: v for k, v in {**changed, **prompt, **keys}.items() if v is not None})
+        changed.setdefault("prompt", self.keys.get("prompt"))
+        return Patch({k: v for k, v in changed.items() if v is not None})
+
+    def own(self, section: str, **keys: YamlValue) -> dict[str, YamlValue]:
+        """The variant's own keys of a section, with these in their place."""
+        own = self.keys.get(section)
+        return {**(own if isinstance(own, Mapping) else {}), **keys}
 
     @cached_property
     def parts(self) -> TimeParts | None:

@@ -7,7 +7,7 @@ falls at least in proportion. The rest (network, client) stays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from results.summary import StageSummary
 
@@ -65,17 +65,18 @@ class TimeParts:
 
     def after(self, work: RequestWork) -> TimeParts:
         """The parts after a change of the work."""
-        prefill = self.prefill * work.prefill * work.input
-        decode = self.decode * work.decode * work.output
-        return TimeParts(self.waiting * self.service_factor(work), prefill, decode, self.rest)
+        changed = replace(
+            self,
+            prefill=self.prefill * work.prefill * work.input,
+            decode=self.decode * work.decode * work.output,
+        )
+        waiting = self.waiting * _ratio(changed.service, self.service)
+        return replace(changed, waiting=waiting)
 
-    def service_factor(self, work: RequestWork) -> float:
-        """The factor on the time that a server works on a request."""
-        before = self.prefill + self.decode
-        if before <= 0:
-            return 1.0
-        changed = self.prefill * work.prefill * work.input + self.decode * work.decode * work.output
-        return changed / before
+    @property
+    def service(self) -> float:
+        """The time that a server works on a request, ms."""
+        return self.prefill + self.decode
 
     @property
     def first(self) -> float:
@@ -96,7 +97,12 @@ def factor_on(family: str, parts: TimeParts, work: RequestWork) -> float:
     if family == "prefill":
         return work.prefill * work.input
     if family.endswith("ttft"):
-        return after.first / parts.first if parts.first else 1.0
+        return _ratio(after.first, parts.first)
     if family.endswith("latency"):
-        return after.latency / parts.latency
-    return parts.service_factor(work)
+        return _ratio(after.latency, parts.latency)
+    return _ratio(after.service, parts.service)
+
+
+def _ratio(after: float, before: float) -> float:
+    """1 where there was nothing before."""
+    return after / before if before > 0 else 1.0

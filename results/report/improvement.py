@@ -8,6 +8,7 @@ from pathlib import Path
 
 from foundation.format import ABSENT, between, change
 from foundation.run.json_files import read_json
+from results.decision.improvement.endings import effect_text
 from results.decision.improvement.record import (
     IMPROVE_FILE,
     Improvement,
@@ -48,26 +49,24 @@ def _row(tried: TriedRemedy) -> list[str]:
     return [
         tried.remedy,
         tried.variant,
-        _factor(tried.expected),
+        effect_text(tried.expected),
         _estimate(tried.measured),
         ABSENT if tried.error is None else change(tried.error),
-        f"{_estimate(tried.score)}, expected {_factor(tried.score_expected)}"
+        f"{_estimate(tried.score)}, expected {effect_text(tried.score_expected)}"
         if tried.score is not None and tried.score.value is not None
         else ABSENT,
         tried.decision or ABSENT,
     ]
 
 
-def _factor(factor: float | None) -> str:
-    return "not known" if factor is None else f"x {factor:.2f}"
-
-
 def _estimate(estimate: Estimate | None) -> str:
     if estimate is None or estimate.value is None:
         return ABSENT
     if estimate.low is None or estimate.high is None:
-        return _factor(estimate.value)
-    return f"{_factor(estimate.value)} ({between(f'{estimate.low:.2f}', f'{estimate.high:.2f}')})"
+        return effect_text(estimate.value)
+    return (
+        f"{effect_text(estimate.value)} ({between(f'{estimate.low:.2f}', f'{estimate.high:.2f}')})"
+    )
 
 
 @dataclass(frozen=True)

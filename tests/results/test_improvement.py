@@ -9,6 +9,8 @@ import pytest
 from msgspec.structs import replace
 from pytest import approx
 
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.settings import settings_of
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
 from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
@@ -168,3 +170,21 @@ def test_what_was_measured_longer_and_shown_to_fail_is_open_no_more() -> None:
 
     assert nothing_left(nearest("t-int8"), [round_], None)[0] == "reconsider"
     assert nothing_left(nearest("t"), [round_], None)[0] == "not settled"
+
+
+def test_options_that_the_engine_has_are_known_in_any_spelling() -> None:
+    engine = {"max_num_batched_tokens": 16384, "speculative_config": {"method": "ngram"}}
+    keys = {"name": "v", "serve": {"engine": {"speculative-config": None}}}
+    experiment = Experiment.model_validate(
+        {
+            "name": "e", "model": "org/m", "data": {"prompt": "hi"}, "baseline": "base",
+            "variants": [{"name": "base"}, keys], "serve": {"engine": engine},
+            "workload": {"stages": [{"rate": 10, "requests": 90}]},
+        }
+    )  # fmt: skip
+    served = settings_of(experiment, {}).served
+    options = served["base"]["engine"]
+    assert isinstance(options, dict) and set(options) == {
+        "max-num-batched-tokens", "speculative-config",
+    }  # fmt: skip
+    assert served["v"]["engine"] == {"max-num-batched-tokens": 16384}

@@ -1,8 +1,8 @@
 """The remedies there are, each with what it should do to the objective that binds.
 
 `expected` comes from this run where it can be worked out (a part of the latency, a share of the
-tokens, the base model's own speed), else from the publication that is named. It orders the list;
-nothing is promised.
+tokens, the base model's own speed), else from the publication that is named. It orders the list.
+Only a measurement tells what a remedy does.
 """
 
 from collections.abc import Callable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from foundation.format import quantity
 from foundation.yaml_values import YamlValue
 from results.decision.binding_case import BindingCase, Remedy
@@ -10,12 +12,21 @@ from results.decision.remedies.requests import WAITING
 from results.decision.work import RequestWork
 from results.summary import Advice
 
+REPLICAS = "replicas"
+OVERLOAD = ("timeout_connect", "timeout_first", "timeout_stall", "timeout_total")
+_BUDGET = "max-num-batched-tokens"
+_SPECULATION = "speculative-config"
+_DRAFTS: dict[str, YamlValue] = {
+    "method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4,
+}  # fmt: skip
+_FEWEST_DRAFTED = 8
+"""Shorter answers end before a draft can be worth its check."""
 _DOCUMENTATION = "vLLM's documentation, Optimization and Tuning"
 
 
 def compile_(case: BindingCase) -> Remedy | None:
     """For a server that does not compile; one with an adapter on a CPU can't."""
-    if case.record.kind == "url" or not case.slow or _setting(case, "enforce_eager") is not True:
+    if case.record.kind == "url" or not case.slow or _served(case).get("enforce_eager") is not True:
         return None
     if case.record.kind == "adapter" and not case.inputs.settings.accelerated:
         return None
@@ -28,14 +39,14 @@ def compile_(case: BindingCase) -> Remedy | None:
             effect="not told beforehand; most where each step is short",
             source=_DOCUMENTATION,
         ),
-        case.changed("compiled", serve=_served(case, enforce_eager=False)),
+        case.changed("compiled", serve=case.own("serve", enforce_eager=False)),
     )
 
 
 def step_budget(case: BindingCase) -> Remedy | None:
     """Tokens of prompts and answers that share a step."""
     budget = 2048 if case.about in ("tpot", "itl") else 16384
-    if case.record.kind == "url" or not case.slow or _option(case, _BUDGET) == budget:
+    if case.record.kind == "url" or not case.slow or _options(case).get(_BUDGET) == budget:
         return None
     return Remedy(
         f"{_BUDGET} {budget}",
@@ -49,22 +60,17 @@ def step_budget(case: BindingCase) -> Remedy | None:
             effect="not told beforehand; measure it",
             source=_DOCUMENTATION,
         ),
-        case.changed(f"steps-{budget}", serve=_served(case, engine={_BUDGET: budget})),
+        case.changed(f"steps-{budget}", serve=_with_option(case, _BUDGET, budget)),
         work=RequestWork(step_tokens=budget),
     )
-
-
-_BUDGET = "max-num-batched-tokens"
-_DRAFTS = '{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}'
-_FEWEST_DRAFTED = 8
-"""Shorter answers end before a draft can be worth its check."""
 
 
 def speculate(case: BindingCase) -> Remedy | None:
     """For answers that may repeat their prompt: drafts cost nothing but their check."""
     if case.record.kind == "url" or not case.slow or case.about in ("prefill", *WAITING):
         return None
-    if case.mean("output_tokens_mean") < _FEWEST_DRAFTED or _option(case, "speculative-config"):
+    drafts = any(name.partition(".")[0] == _SPECULATION for name in _options(case))
+    if drafts or case.mean("output_tokens_mean") < _FEWEST_DRAFTED:
         return None
     return Remedy(
         "speculate ngram",
@@ -75,40 +81,27 @@ def speculate(case: BindingCase) -> Remedy | None:
             effect="2 to 4 times the speed of decoding where answers quote; little elsewhere",
             source="A. Saxena, Prompt Lookup Decoding, 2023",
         ),
-        case.changed("ngram", serve=_served(case, engine={"speculative-config": _DRAFTS})),
+        case.changed("ngram", serve=_with_option(case, _SPECULATION, _DRAFTS)),
     )
 
 
-def _served(case: BindingCase, **keys: YamlValue) -> dict[str, YamlValue]:
-    """The variant's own keys of serve with these; options of the engine are added to its own."""
-    own = case.keys.get("serve")
-    serve: dict[str, YamlValue] = dict(own) if isinstance(own, dict) else {}
-    engine, more = serve.get("engine"), keys.pop("engine", None)
-    if isinstance(more, dict):
-        keys["engine"] = {**(engine if isinstance(engine, dict) else {}), **more}
-    return {**serve, **keys}
+def _served(case: BindingCase) -> Mapping[str, YamlValue]:
+    """What the variant's server was started with; empty where nobody knows."""
+    return case.inputs.settings.served.get(case.variant.variant, {})
 
 
-def _setting(case: BindingCase, key: str) -> YamlValue:
-    """A key of serve, the variant's own before the experiment's."""
-    own = case.keys.get("serve")
-    if isinstance(own, dict) and key in own:
-        value: YamlValue = own[key]
-        return value
-    return case.inputs.settings.serve.get(key)
+def _options(case: BindingCase) -> Mapping[str, YamlValue]:
+    """The options of the variant's engine, by their names with dashes."""
+    engine = _served(case).get("engine")
+    return engine if isinstance(engine, Mapping) else {}
 
 
-def _option(case: BindingCase, name: str) -> YamlValue:
-    """An option of the engine, the variant's own before the experiment's."""
-    for section in (case.keys.get("serve"), case.inputs.settings.serve):
-        engine = section.get("engine") if isinstance(section, dict) else None
-        if isinstance(engine, dict) and name in engine:
-            value: YamlValue = engine[name]
-            return value
-    return None
-
-
-OVERLOAD = ("timeout_connect", "timeout_first", "timeout_stall", "timeout_total")
+def _with_option(case: BindingCase, name: str, value: YamlValue) -> dict[str, YamlValue]:
+    """The variant's own keys of serve with an option of the engine more."""
+    engine = case.own("serve").get("engine")
+    return case.own(
+        "serve", engine={**(engine if isinstance(engine, Mapping) else {}), name: value}
+    )
 
 
 def replicas(case: BindingCase) -> Remedy | None:
@@ -126,15 +119,10 @@ def replicas(case: BindingCase) -> Remedy | None:
     if rate is None or not helps:
         return None
     waited = max(0.0, case.mean("ttft_mean") - case.mean("service_ttft_mean"))
-    keeps_up = {
-        True: "one replica keeps up",
-        False: "one replica does not keep up: its queue grows",
-    }
-    facts = (
-        [f"At {rate:g} requests/s {keeps_up[case.stage.held]}"]
-        if case.stage.held is not None
-        else []
-    )
+    facts = []
+    if case.stage.held is not None:
+        keeps = "keeps up" if case.stage.held else "does not keep up: its queue grows"
+        facts.append(f"At {rate:g} requests/s one replica {keeps}")
     facts += [f"{quantity(waited, 'ms')} pass before a request is sent"] if waited > 1 else []
     queued = case.mean("queue_mean")
     facts += [f"{quantity(queued, 'ms')} pass in the server's queue"] if queued > 1 else []
@@ -152,9 +140,6 @@ def replicas(case: BindingCase) -> Remedy | None:
         ),
         Patch(sections={"workload": {"stages": [{"rate": _short(rate / 2), "duration": "60s"}]}}),
     )
-
-
-REPLICAS = "replicas"
 
 
 def _short(rate: float) -> int | float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from foundation.yaml_values import YamlValue
 from results.decision.binding_case import BindingCase, Remedy
 from results.summary import Advice
 
@@ -62,7 +61,7 @@ def milder_tuning(case: BindingCase) -> Remedy | None:
             effect="less learned is less forgotten: the two lie on one curve",
             source="D. Biderman et al., LoRA Learns Less and Forgets Less, 2024",
         ),
-        case.changed("milder", finetune=_finetune(case, **milder)),
+        case.changed("milder", finetune=case.own("finetune", **milder)),
     )
 
 
@@ -81,7 +80,7 @@ def more_training(case: BindingCase) -> Remedy | None:
             effect="1,000 well chosen examples were enough to teach a 65 B model how to answer",
             source="C. Zhou et al., LIMA, 2023",
         ),
-        case.changed("taught", finetune=_finetune(case, **more)),
+        case.changed("taught", finetune=case.own("finetune", **more)),
     )
 
 
@@ -92,9 +91,3 @@ def _trained(case: BindingCase, key: str, usual: int) -> int:
         if isinstance(section, dict) and isinstance(number := section.get(key), int):
             return number
     return usual
-
-
-def _finetune(case: BindingCase, **keys: YamlValue) -> dict[str, YamlValue]:
-    """The variant's own keys of finetune with these."""
-    own = case.keys.get("finetune")
-    return {**(dict(own) if isinstance(own, dict) else {}), **keys}

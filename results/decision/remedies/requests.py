@@ -51,7 +51,7 @@ def fewer_tokens(case: BindingCase) -> Remedy | None:
             effect=effect,
             source="this run",
         ),
-        case.changed("limited", sampling={"max_tokens": left, "stop": ["\n"]}),
+        case.changed("limited", sampling={"stop": ["\n"], **case.own("sampling", max_tokens=left)}),
         work=RequestWork(output=left / tokens),
     )
 
