@@ -49,8 +49,14 @@ def decide(
 
 
 def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
-    """The inputs of `results` from a run directory."""
-    return replace(unraced_inputs(run, experiment), race=read_race(run, experiment))
+    """The inputs of `results` from a run directory.
+
+    A variant that lost a race was measured to its end, whatever became of its server.
+    """
+    inputs, race = unraced_inputs(run, experiment), read_race(run, experiment)
+    lost = {each.variant for each in race.departures if each.is_lost} if race else set()
+    failed = {name: why for name, why in inputs.failed.items() if name not in lost}
+    return replace(inputs, race=race, failed=failed)
 
 
 def unraced_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:

@@ -11,6 +11,7 @@ import pytest
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import run_inputs, unraced_inputs
+from dyno.pipeline.failures import FAILURES
 from dyno.pipeline.race import look_plan, read_race
 from foundation.errors import BadInput
 from foundation.run.json_files import write_json
@@ -99,3 +100,10 @@ def test_a_record_that_no_race_left_is_named_and_a_look_does_without_it(
 def test_an_experiment_without_a_race_reads_no_record(run: RunDirectory) -> None:
     run.experiment.write_text(run.experiment.read_text().replace("race: true", "race: false"))
     assert read_race(run, load_experiment(run.experiment)) is None
+
+
+def test_a_server_that_fails_after_its_variant_left_changes_no_verdict_on_it(
+    run: RunDirectory,
+) -> None:
+    (run.path / FAILURES).write_text('{"a": "it died", "b": "it died"}')
+    assert run_inputs(run, load_experiment(run.experiment)).failed == {"a": "it died"}
