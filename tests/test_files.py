@@ -24,7 +24,7 @@ PARTS_ARE_HARMLESS = {
     "foundation/run/journal_writer.py": 1,
     "loadgen/emulator/engine_record.py": 1,
     "loadgen/emulator/truth.py": 1,
-    "loadgen/sending/fleet.py": 1,
+    "loadgen/sending/journal_parts.py": 1,
     "quantize/llmcompressor/calibrated.py": 2,
     "results/schema.py": 1,
     "serve/otlp/listener.py": 1,

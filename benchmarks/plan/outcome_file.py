@@ -7,7 +7,7 @@ another one begins.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from foundation.files.atomic_write import write_whole
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (
     "foundation/run", "loadgen/emulator", "results/capacity/demand", "results/capacity/model",
-    "results/capacity/search", "results/capacity/simulation", "results/measures",
-    "results/statistics", "benchmarks/plan",
+    "results/capacity/search", "results/capacity/simulation", "results/config.py",
+    "results/measures", "results/metrics.py", "results/statistics", "benchmarks/plan",
 )  # fmt: skip
 _NOT_JUDGED = {
     "run.py", "outcome_file.py", "closed_forms.py", "scale.py", "held_out.py", "structure.py",
@@ -51,12 +51,16 @@ def outcomes(folder: Path, count: int, jobs: int) -> Iterator[PlantOutcome]:
 def code_identity() -> str:
     """A hash of the sources whose behaviour an outcome shows."""
     digest = hashlib.sha256()
-    for file in sorted(file for folder in _SOURCES for file in (_ROOT / folder).rglob("*.py")):
+    for file in sorted(file for source in _SOURCES for file in _modules(_ROOT / source)):
         if file.name in _NOT_JUDGED:
             continue
         digest.update(f"{file.relative_to(_ROOT)}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _modules(source: Path) -> Iterable[Path]:
+    return source.rglob("*.py") if source.is_dir() else [source]
 
 
 def _stored(file: Path) -> Sequence[PlantOutcome]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
+from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.stopping import handled
@@ -25,9 +26,8 @@ from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
 from foundation.section import nearest
-from loadgen import reach
 from loadgen.config import Stage
-from serve import Hosting, ServePlan, ServerFolders
+from serve import ServePlan, ServerFolders
 from serve.vllm.profiler import profiled, start_profile, stop_profile, written_traces
 
 DELAY_STEPS = 8
@@ -104,14 +104,13 @@ class _Tracing:
         """Starts the variant's server, loads it, and returns its trace."""
         plan = profiled(plan, self.variant, self._traces, DELAY_STEPS, self.iterations)
         self._traces.mkdir(parents=True)
-        workload, progress = self.run.prepared.experiment.workload, self.run.progress
-        answers = partial(reach, workload=workload, log=progress.log)
-        folders, patience = ServerFolders(self.out.logs), workload.deadlines.first
-        hosting = Hosting(plan, folders, progress, answers, patience)
-        async with hosting.round([self.variant]) as endpoints:
-            await hosting.ready([self.variant])
-            watch = partial(hosting.watch, [self.variant])
-            await guarded(watch, self._load(endpoints))
+        folders = ServerFolders(self.out.logs)
+        servers = LoadedServers.of(self.run.prepared, plan, folders, self.run.progress)
+        with servers.on_load_cores():
+            async with servers.hosting.round([self.variant]) as endpoints:
+                await servers.hosting.ready([self.variant])
+                watch = partial(servers.hosting.watch, [self.variant])
+                await guarded(watch, self._load(endpoints))
         trace = self.out.path / f"{self.variant}.trace.json.gz"
         traces = written_traces(self._traces)
         if not traces:

@@ -52,6 +52,11 @@ class WorkerShare:
         """The worker's places among `count` requests."""
         return range(self.worker, count, self.workers)
 
+    def divided(self, workers: int) -> list[WorkerShare]:
+        """The shares of so many workers that send this share together."""
+        total = self.workers * workers
+        return [WorkerShare(self.worker + self.workers * n, total) for n in range(workers)]
+
 
 WHOLE = WorkerShare()
 

@@ -15,7 +15,7 @@ import msgspec
 from foundation.errors import DynoError
 from loadgen.event_loop import run
 from loadgen.sending.block import send_block
-from loadgen.sending.fleet import WorkerMessage
+from loadgen.sending.local_worker import WorkerMessage
 
 _REPORT_EVERY_S = 0.1
 

@@ -22,7 +22,7 @@ from foundation.errors import SystemFailed
 from foundation.run.records import JournalEnd, RequestRecord
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import WorkerShare, schedule
-from loadgen.sending.fleet import merge
+from loadgen.sending.journal_parts import merge
 from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_load_process import CHILD
 from tests.run_files import header, lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from results.capacity.model.engine_model import (
     FrontEnd,
     LoadRange,
     Scheduler,
+    StepJump,
 )
 from results.capacity.model.step_fit import fit_steps
 from results.capacity.model.steps import Steps
@@ -129,6 +131,20 @@ def test_only_a_variant_whose_load_leaves_it_open_takes_a_structure(merged: Engi
         alone = in_structures({each.name: fits[each.name] for each in records}, records)["int8"]
         assert isinstance(alone, EngineModel)
         assert alone.fitted.decodes == 8
+
+
+def test_the_notes_name_the_jump_of_the_structure_and_no_other(merged: EngineModel) -> None:
+    few = steps_at(INT8, 0, 60.0, (8, 128, 24))
+    own, other = model_of(few), merged
+    own_jump, jump = StepJump(4, 1.5), StepJump(20, 1.3)
+    own = replace(own, steps=replace(own.steps, jump=own_jump), notes=(own_jump.note, "a note"))
+    other = replace(other, steps=replace(other.steps, jump=jump), notes=(jump.note,))
+    fits = {"merged": FittedModel(other, few), "int8": FittedModel(own, few)}
+    model = in_structures(fits, [variant(name) for name in fits])["int8"]
+    assert isinstance(model, EngineModel)
+    assert model.steps.jump == jump
+    assert [note for note in model.notes if note.startswith("steps of more than")] == [jump.note]
+    assert "a note" in model.notes
 
 
 def test_variants_of_one_model_are_known_by_their_source_or_by_their_size() -> None:

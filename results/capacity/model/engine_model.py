@@ -25,6 +25,14 @@ class StepJump:
         """On the time of steps with so many requests (n,)."""
         return np.where(requests > self.above, self.factor, 1.0)
 
+    @property
+    def note(self) -> str:
+        """The jump in words."""
+        return (
+            f"steps of more than {self.above} requests take {self.factor:.3g} times as long as the "
+            "others say"
+        )
+
 
 @dataclass(frozen=True)
 class StepTime:

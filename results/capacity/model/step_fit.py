@@ -61,10 +61,9 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     fit, worst = _fitted(steps, seed)
     if worst.note is None or (jump := _jump(steps)) is None:
         return fit
-    above, factor = jump.jump.above, jump.jump.factor
     fit, _ = _fitted(steps.without(jump.jump), seed, jump.deviation)
-    note = f"steps of more than {above} requests take {factor:.3g} times as long as the others say"
-    return replace(fit, steps=replace(fit.steps, jump=jump.jump), notes=(*fit.notes, note))
+    notes = (*fit.notes, jump.jump.note)
+    return replace(fit, steps=replace(fit.steps, jump=jump.jump), notes=notes)
 
 
 def _jump(steps: Steps) -> JumpFit | None:

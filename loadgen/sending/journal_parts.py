@@ -1,0 +1,74 @@
+"""One journal from the parts that several workers wrote."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from foundation.files.atomic_write import whole_file
+from foundation.run.records import JournalEnd, JournalHeader
+
+
+def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
+    """Merges the workers' parts into one journal and removes them: records in the order they
+    ended.
+
+    Where a worker was killed before it wrote its end line, the journal has none either, and None is
+    returned.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
+        headers = [file.readline() for file in files]
+        if not headers or not all(line.endswith(b"\n") for line in headers):
+            return None
+        ends: list[JournalEnd] = []
+        with whole_file(journal) as place, place.open("wb") as out:
+            out.write(headers[0])
+            for _, line in heapq.merge(
+                *(_records(file, ends) for file in files), key=lambda row: row[0]
+            ):
+                out.write(line)
+            end = _joint_end(ends, headers[0]) if len(ends) == len(parts) else None
+            if end is not None:
+                out.write(msgspec.json.encode(end) + b"\n")
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return end
+
+
+def _joint_end(ends: Sequence[JournalEnd], header: bytes) -> JournalEnd:
+    """The end line of the merged journal."""
+    window_end = min if msgspec.json.decode(header, type=JournalHeader).concurrency else max
+    return JournalEnd(
+        end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
+        ended_ns=max(end.ended_ns for end in ends),
+        window_end_ns=window_end(end.window_end_ns for end in ends),
+        loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
+        client_cpu_s=sum(end.client_cpu_s for end in ends),
+        clock_step_ns=max(end.clock_step_ns for end in ends),
+    )
+
+
+class _Ended(msgspec.Struct):
+    done_ns: int | None = None
+
+
+def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, bytes]]:
+    """The records of a part with the time each ended. Its end line goes to `ends`."""
+    at_ns = 0
+    for line in file:
+        if not line.endswith(b"\n"):  # the worker was killed while it wrote, or the disk lost it
+            return
+        try:
+            if line.startswith(b'{"end":'):
+                ends.append(msgspec.json.decode(line, type=JournalEnd))
+                return
+            at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
+        except msgspec.DecodeError:
+            return
+        yield at_ns, line
