@@ -65,7 +65,7 @@ def main() -> None:
         if reason := replace(range_of(steps), rate=0.0).beyond(model.fitted):
             print(f"{journal.header.stage}: not known, {reason}")
             continue
-        share = float((steps.work @ model.steps.coefficients).sum() / steps.elapsed.sum())
+        share = float(model.steps.seconds(steps.work).sum() / steps.elapsed.sum())
         errors.append(abs(share - 1))
         print(f"{journal.header.stage}: {len(steps)} steps, modelled over measured {share:.3f}")
     if not errors:

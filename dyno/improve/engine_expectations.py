@@ -14,7 +14,7 @@ from dyno.pipeline.capacity import RunModels
 from foundation.arrays import Ints
 from foundation.errors import BadInput
 from results.capacity.demand.demand import Demand
-from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.engine_model import EngineModel
 from results.capacity.simulation.metrics import simulated_metrics
 from results.capacity.simulation.simulator import simulate
 from results.decision.binding_case import BindingCase, Remedy
@@ -97,7 +97,8 @@ def changed_model(model: EngineModel, work: RequestWork) -> EngineModel:
         scheduler = replace(scheduler, max_num_batched_tokens=work.step_tokens)
     return replace(
         model,
-        steps=StepTime(
+        steps=replace(
+            steps,
             fixed=steps.fixed * work.decode,
             per_decode=steps.per_decode * work.decode,
             per_prefill_token=steps.per_prefill_token * work.prefill,

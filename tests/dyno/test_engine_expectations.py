@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pytest import approx
 
-from dyno.improve.engine_expectations import simulated_factor
+from dyno.improve.engine_expectations import changed_model, simulated_factor
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import (
     EngineModel,
     FrontEnd,
     LoadRange,
     Scheduler,
+    StepJump,
     StepTime,
 )
 from results.config import Slo
@@ -45,6 +48,12 @@ def test_requests_that_are_alone_take_their_steps(
     asked = inputs(tmp_path_factory.getbasetemp(), ["base"])
     assert asked.slo == Slo({})
     assert simulated_factor(MODEL, ALONE, work, metric, asked) == approx(factor)
+
+
+def test_a_jump_and_free_tokens_stay_where_only_times_change() -> None:
+    steps = replace(MODEL.steps, jump=StepJump(3, 1.5), free_tokens=6)
+    changed = changed_model(replace(MODEL, steps=steps), RequestWork(decode=0.5))
+    assert changed.steps == replace(steps, fixed=0.005)
 
 
 def test_a_metric_that_no_simulation_has_is_not_expected(

@@ -136,10 +136,14 @@ class NaiveEngine:
         t = self.model.steps
         decoding = [job for job in pieces if job.decodes]
         prompts = [job for job in pieces if not job.decodes]
+        decodes, tokens = len(decoding), sum(pieces[job] for job in prompts)
+        if t.free_tokens is not None:
+            taken = max(0, decodes + tokens - t.free_tokens)
+            decodes, tokens = decodes * taken / max(1, decodes + tokens), taken
         seconds = (
             t.fixed
-            + t.per_decode * len(decoding)
-            + t.per_prefill_token * sum(pieces[job] for job in prompts)
+            + t.per_decode * decodes
+            + t.per_prefill_token * tokens
             + t.per_kv_token * sum(job.computed for job in decoding)
             + t.per_pair * sum(pieces[j] * (j.computed + pieces[j] / 2) for j in prompts)
         )

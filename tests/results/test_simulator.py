@@ -84,6 +84,19 @@ def test_steps_of_more_requests_than_the_jump_take_its_factor() -> None:
     assert both.last.tolist() == [12, 14]
 
 
+def test_the_first_tokens_of_a_step_are_free_while_it_reads_the_weights() -> None:
+    """Six prompt tokens, 2 of them free: 1 + 4 x 0.5. A step of one request is free. One of 2
+    requests and 4 prompt tokens has 4 of 6 tokens: 1 + 4 x 0.5 + 0.3 x 2 x 4 / 6.
+    """
+    times = StepTime(1, 0.3, 0.5, free_tokens=2)
+    alone = simulate(model(times), demand((0, 6, 3)))
+    assert alone.first.tolist() == [3]
+    assert alone.last.tolist() == [5]
+    three = simulate(model(times), demand((0, 3, 9), (0, 3, 9), (3.5, 4, 1)))
+    assert three.first.tolist()[:2] == [3, 3]  # six tokens of two prompts, then steps at 4 and 5
+    assert three.first[2] == pytest.approx(4 + 1 + 2 + 0.4)
+
+
 def test_the_front_end_delays_a_request_before_the_queue_and_its_tokens_after_each_step() -> None:
     front = FrontEnd(per_request=1, per_input_token=0.5, per_output_token=0.25)
     alone = simulate(model(StepTime(1, 0, 0), front=front), demand((0, 4, 3)))
@@ -230,13 +243,20 @@ def loads(draw: st.DrawFn) -> tuple[EngineModel, Demand, Replicas]:
     )
     times = draw(st.tuples(st.integers(1, 9), *[st.integers(0, 3)] * 4))
     jump = draw(st.none() | st.builds(StepJump, st.integers(1, 4), st.integers(2, 3)))
+    free = draw(st.none() | st.integers(1, 8))
+    if free is not None:  # a share of a decoding request's time is no whole number
+        times = (times[0], 0, *times[2:])
     front = FrontEnd(draw(st.integers(0, 3)), draw(st.integers(0, 1)))
     router = draw(st.sampled_from(["round robin", "least requests", "prefix affinity"]))
     changes = draw(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 3)), max_size=2))
     replicas = Replicas(
         draw(st.integers(1, 3)), router, draw(st.integers(0, 20)), tuple(sorted(changes))
     )
-    return model(StepTime(*times, jump=jump), scheduler, front), requests, replicas
+    return (
+        model(StepTime(*times, jump=jump, free_tokens=free), scheduler, front),
+        requests,
+        replicas,
+    )
 
 
 def same(simulated: Simulated, jobs: list[tuple[NaiveJob, int]]) -> None:

@@ -89,6 +89,26 @@ def test_a_jump_at_a_number_of_requests_is_fitted_and_named() -> None:
     assert any("more than 11 requests take 1.5 times" in note for note in result.notes)
 
 
+def test_the_tokens_that_a_step_computes_while_it_reads_the_weights_are_found() -> None:
+    """A roofline: up to 7 tokens a step takes as long as its weights, then each token counts."""
+    some, (fixed, decode, token, kv, _) = steps(8000, noise=0.0), TRUE
+    tokens = some.decodes + some.prefill_tokens
+    taken = np.maximum(tokens - 7, 0)
+    of_tokens = token * taken + decode * some.decodes * taken / tokens
+    some.elapsed[:] = fixed + of_tokens + kv * some.kv_tokens
+    some.elapsed[:] *= 1 + 0.03 * np.random.default_rng(2).standard_normal(8000)
+    result = fit(some)
+    assert result.steps.free_tokens == 7
+    assert result.steps.jump is None
+    assert result.steps.coefficients[:4] == pytest.approx(TRUE[:4], rel=0.02)
+    assert result.residual == pytest.approx(0.03, rel=0.1)
+    assert any("first 7 tokens while it reads the weights" in note for note in result.notes)
+
+
+def test_no_bend_is_seen_in_steps_that_have_none() -> None:
+    assert all(fit(steps(2000, seed=seed)).steps.free_tokens is None for seed in range(5))
+
+
 def test_a_bend_is_named_as_a_misfit_still() -> None:
     """Requests beyond the tenth take three times as long each: the fit is off, and says so."""
     some = steps(8000, noise=0.02)

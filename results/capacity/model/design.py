@@ -44,7 +44,7 @@ def information(steps: StepKinds, times: StepTime, errors: RelativeErrors) -> Fl
 
     Its rows are for coefficients in s. `times`: a first guess of them.
     """
-    relative = steps.work / (steps.work @ times.coefficients)[:, None]
+    relative = times.columns(steps.work) / times.seconds(steps.work)[:, None]
     each, both = errors.step**2, errors.load**2
     alone = (relative.T * steps.count) @ relative
     together = steps.count @ relative
@@ -154,7 +154,7 @@ class Design:
         A coefficient lies between zero and its scale, which is all that is known at first.
         """
         work = np.concatenate([steps_of(each.load, self.scheduler).work for each in self._choices])
-        share = work / (work @ self.times.coefficients)[:, None]
+        share = self.times.columns(work) / self.times.seconds(work)[:, None]
         return np.asarray(1 / share.max(axis=0))
 
 

@@ -42,6 +42,10 @@ class StepTime:
     D: requests that decode a token. P: prompt tokens that are computed. K: tokens in the KV cache
     of the requests that decode, before the step. A: over the pieces of prompts in the step, p
     tokens after c tokens, the sum of p x (c + p / 2). `jump`: where T jumps, None for nowhere.
+    `free_tokens`: where a step must read all weights anyway, so many tokens are computed meanwhile
+    (the ridge of the roofline model, Williams et al., CACM 52 (2009)). Then only X of the step's
+    n = P + D tokens take time, n - `free_tokens` or 0; X stands for P, and D x X / n for D. None:
+    all tokens take time, and those of requests that decode are in `per_decode`.
     """
 
     fixed: float
@@ -50,6 +54,7 @@ class StepTime:
     per_kv_token: float = 0.0
     per_pair: float = 0.0
     jump: StepJump | None = None
+    free_tokens: int | None = None
 
     @property
     def coefficients(self) -> Floats:
@@ -59,7 +64,25 @@ class StepTime:
     def with_coefficients(self, coefficients: Floats) -> StepTime:
         """The step time with these (5,) instead, and the same jump."""
         fixed, decode, prefill, kv, pair = coefficients.tolist()
-        return StepTime(fixed, decode, prefill, kv, pair, self.jump)
+        return StepTime(fixed, decode, prefill, kv, pair, self.jump, self.free_tokens)
+
+    def columns(self, work: Floats) -> Floats:
+        """What the coefficients stand before, (n, 5), of steps with the `work` 1, D, P, K, A."""
+        return columns(work, self.free_tokens)
+
+    def seconds(self, work: Floats) -> Floats:
+        """What steps (n,) with the `work` (n, 5) 1, D, P, K, A take, but for a jump."""
+        return np.asarray(self.columns(work) @ self.coefficients)
+
+
+def columns(work: Floats, free_tokens: int | None) -> Floats:
+    """The `work` (n, 5) of steps: 1, D, P, K, A, or what stands for D and P with free tokens."""
+    if free_tokens is None:
+        return work
+    tokens = work[:, 1] + work[:, 2]
+    taken = np.maximum(tokens - free_tokens, 0.0)
+    decodes = work[:, 1] * taken / np.maximum(tokens, 1.0)
+    return np.column_stack([work[:, 0], decodes, taken, work[:, 3:]])
 
 
 @dataclass(frozen=True)

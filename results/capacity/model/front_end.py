@@ -64,7 +64,7 @@ def stamped_front_end(blocks: Sequence[Requests], steps: StepTime) -> FrontEndFi
     first = np.concatenate([block.service_ttft for block in blocks]) / 1e3
     alone = np.concatenate([comes_alone(block) for block in blocks])
     waits = np.concatenate([waits_for_step(block) for block in blocks])
-    return _fit(first - work @ steps.coefficients, waits, tokens, alone, 0.0)
+    return _fit(first - steps.seconds(work), waits, tokens, alone, 0.0)
 
 
 def comes_alone(requests: Requests) -> Flags:

@@ -82,7 +82,7 @@ class StepKinds:
 
     def seconds(self, times: StepTime) -> float:
         """The time of all steps, s."""
-        return float(self.count @ (self.work @ times.coefficients))
+        return float(self.count @ times.seconds(self.work))
 
 
 def steps_of(load: ModelLoad, scheduler: Scheduler) -> StepKinds:

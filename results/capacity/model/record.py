@@ -42,6 +42,7 @@ class VariantModel(msgspec.Struct, frozen=True, kw_only=True):
     none: str | None = None
     steps: dict[str, Coefficient] = {}
     jump: StepJump | None = None
+    free_tokens: int | None = None
     front: FrontEnd | None = None
     scheduler: Scheduler | None = None
     fitted: LoadRange | None = None
@@ -77,6 +78,7 @@ def model_record(
             for name, value, least, most in rows
         },
         jump=model.steps.jump,
+        free_tokens=model.steps.free_tokens,
         front=model.front,
         scheduler=model.scheduler,
         fitted=model.fitted,

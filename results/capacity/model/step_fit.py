@@ -19,6 +19,7 @@ from foundation.format import percent
 from results.capacity.model.engine_model import COEFFICIENTS, LoadRange, StepTime
 from results.capacity.model.misfit import Misfit, misfit
 from results.capacity.model.nonnegative import NormalEquations, spread
+from results.capacity.model.step_bend import BendFit, step_bend
 from results.capacity.model.step_jump import JumpFit, step_jump
 from results.capacity.model.steps import Steps
 
@@ -59,18 +60,25 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     if len(steps) < FEWEST_STEPS:
         return f"{len(steps)} steps are known, and a step time needs {FEWEST_STEPS}"
     fit, worst = _fitted(steps, seed)
-    if worst.note is None or (jump := _jump(steps)) is None:
+    if worst.note is None:
         return fit
-    fit, _ = _fitted(steps.without(jump.jump), seed, jump.deviation)
-    notes = (*fit.notes, jump.jump.note)
-    return replace(fit, steps=replace(fit.steps, jump=jump.jump), notes=notes)
-
-
-def _jump(steps: Steps) -> JumpFit | None:
-    """The jump of the steps that are no outliers of a sum without one."""
     best, keep = robust(steps, _used_columns(steps))
     inside = steps.where(keep)
-    return step_jump(inside, _floored(inside.work @ best, inside.elapsed))
+    modelled = _floored(inside.work @ best, inside.elapsed)
+    shapes = [step_bend(inside, modelled), step_jump(inside, modelled)]
+    shape = max((each for each in shapes if each), key=lambda each: each.gain, default=None)
+    return fit if shape is None else _shaped(steps, seed, shape)
+
+
+def _shaped(steps: Steps, seed: int, shape: BendFit | JumpFit) -> StepFit:
+    """The fit of a sum with a bend or a jump."""
+    if isinstance(shape, BendFit):
+        fit, _ = _fitted(replace(steps, free_tokens=shape.free_tokens), seed)
+        times = replace(fit.steps, free_tokens=shape.free_tokens)
+        return replace(fit, steps=times, notes=(*fit.notes, shape.note))
+    fit, _ = _fitted(steps.without(shape.jump), seed, shape.deviation)
+    times = replace(fit.steps, jump=shape.jump)
+    return replace(fit, steps=times, notes=(*fit.notes, shape.jump.note))
 
 
 def _fitted(steps: Steps, seed: int, deviation: float = 0.0) -> tuple[StepFit, Misfit]:

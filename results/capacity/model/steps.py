@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from foundation.arrays import Flags, Floats, Ints
-from results.capacity.model.engine_model import StepJump
+from results.capacity.model.engine_model import StepJump, columns
 
 SEGMENTS = 8
 """Blocks that are enough to draw from; fewer are cut into pieces."""
@@ -23,7 +23,8 @@ class Steps:
     `elapsed` (n,): s. `ended` (n,): s, CLOCK_MONOTONIC. `block` (n,): the number of the block that
     a step belongs to, from 0. `prompts` (n,): requests with a piece of their prompt. `context`: the
     most tokens of one request. `rate`: the most requests/s of a block. `left_out`: how many other
-    steps are no part of it, by the reason.
+    steps are no part of it, by the reason. `free_tokens`: as in the `StepTime` that they are held
+    against.
     """
 
     elapsed: Floats
@@ -37,6 +38,7 @@ class Steps:
     context: float = 0.0
     rate: float = 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    free_tokens: int | None = None
 
     def __len__(self) -> int:
         return len(self.elapsed)
@@ -44,8 +46,8 @@ class Steps:
     @property
     def work(self) -> Floats:
         """What the coefficients of a `StepTime` stand before, (n, 5)."""
-        columns = (self.decodes, self.prefill_tokens, self.kv_tokens, self.pairs)
-        return np.column_stack([np.ones(len(self)), *columns])
+        parts = (self.decodes, self.prefill_tokens, self.kv_tokens, self.pairs)
+        return columns(np.column_stack([np.ones(len(self)), *parts]), self.free_tokens)
 
     @property
     def requests(self) -> Floats:
@@ -70,6 +72,7 @@ class Steps:
             self.context,
             self.rate,
             self.left_out,
+            self.free_tokens,
         )
 
     @staticmethod

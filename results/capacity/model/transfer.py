@@ -114,6 +114,7 @@ def transferred(steps: Steps, other: EngineModel, name: str, seed: int = 0) -> S
     """
     rng, jump = np.random.default_rng(seed), other.steps.jump
     steps = steps.without(jump) if jump else steps
+    steps = replace(steps, free_tokens=other.steps.free_tokens)
     own, keep = robust(steps, np.ones(len(_PART_OF), np.bool_))
     inside = steps.where(keep)
     equations = weighted_equations(inside, own)
@@ -153,7 +154,7 @@ def is_open(model: EngineModel, at: LoadRange) -> bool:
     """Whether a model's draws leave the time of the largest steps of a range open."""
     decoding = [1.0, at.decodes, 0.0, at.kv_tokens, 0.0]
     prompts = [1.0, 0.0, at.prefill_tokens, 0.0, at.prefill_tokens * at.context / 2]
-    times = model.draws @ np.array([decoding, prompts]).T
+    times = model.draws @ model.steps.columns(np.array([decoding, prompts])).T
     low, middle, high = np.percentile(times, (2.5, 50, 97.5), axis=0)
     return bool((high - low > 2 * OPEN * middle).any())
 

@@ -331,11 +331,22 @@ def slowness(c: Cluster, r: int) -> float:
 
 
 @compiled
+def token_time(c: Cluster, decoding: int, prompts: int) -> float:
+    """Seconds of a step's requests that decode and of its prompt tokens."""
+    rules, tokens = c.rules, decoding + prompts
+    if rules.free < 0:
+        return float(rules.per_decode * decoding + rules.per_prefill_token * prompts)
+    taken = max(tokens - rules.free, 0)
+    return float((rules.per_decode * decoding / max(tokens, 1) + rules.per_prefill_token) * taken)
+
+
+@compiled
 def decode_time(c: Cluster, r: int) -> float:
     """Seconds of the next step if it only decodes."""
     engine, rules = c.engines[r], c.rules
+    decoding = engine["decoding"]
     return slowness(c, r) * float(
-        rules.fixed + rules.per_decode * engine["decoding"] + rules.per_kv_token * engine["kv"]
+        rules.fixed + token_time(c, decoding, 0) + rules.per_kv_token * engine["kv"]
     )
 
 
@@ -398,8 +409,9 @@ def mixed_step(c: Cluster, r: int) -> None:
         more, more_pairs = admit(c, r, rules.budget - engine["decoding"] - tokens)
         engine["blocked"] = more == 0 and partial_before == NIL
         tokens, pairs = tokens + more, pairs + more_pairs
-    prompts = slowness(c, r) * (rules.per_prefill_token * tokens + rules.per_pair * pairs)
-    elapsed = decode_time(c, r) + prompts
+    decoding = engine["decoding"]
+    of_tokens = token_time(c, decoding, tokens) - token_time(c, decoding, 0)
+    elapsed = decode_time(c, r) + slowness(c, r) * (of_tokens + rules.per_pair * pairs)
     after_steps(c, r, elapsed, 0.0, 1, tokens)
     answer_prompts(c, r)
 

@@ -40,7 +40,8 @@ PREFIX = np.dtype([(name, np.int64) for name in ("key", "known", "users", "held"
 class Rules(NamedTuple):
     """The scheduler's limits, the step time's coefficients, and what is recorded.
 
-    Steps of more than `above` requests take `factor` times their time.
+    `free`: the step time's free tokens, -1 for None. Steps of more than `above` requests take
+    `factor` times their time.
     """
 
     seqs: int
@@ -54,6 +55,7 @@ class Rules(NamedTuple):
     per_prefill_token: float
     per_kv_token: float
     per_pair: float
+    free: int
     above: int
     factor: float
     settled: float

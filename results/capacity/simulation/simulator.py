@@ -100,6 +100,7 @@ def _rules(model: EngineModel, settled: float) -> Rules:
         per_prefill_token=float(steps.per_prefill_token),
         per_kv_token=float(steps.per_kv_token),
         per_pair=float(steps.per_pair),
+        free=-1 if steps.free_tokens is None else steps.free_tokens,
         above=jump.above,
         factor=float(jump.factor),
         settled=settled,
