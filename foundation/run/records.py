@@ -85,9 +85,11 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     whose end is None includes the last turn. The steady window is [`window_start_ns`,
     `window_end_ns`): after warm-up, up to the end of the schedule. The end of a closed loop is
     known only when it is over, so it is None here and is in the end line. `workers`: processes that
-    sent the block. `receiver`: the code that read the sockets, None where the transport decides
-    that. `identity`: a hash of everything that the stage's measurement depends on, the same in all
-    of its blocks; empty where the caller gave none.
+    sent the block, on all `machines`. `receiver`: the code that read the sockets, None where the
+    transport decides that. `identity`: a hash of everything that the stage's measurement depends
+    on, the same in all of its blocks; empty where the caller gave none. `clock_bound_ns`: how far
+    the machines' origins may lie apart at most; None for one machine, or where nobody knows it. In
+    a part of a block, which is not merged yet, it is how far the part's own origin may be off.
     """
 
     schema_version: int
@@ -111,6 +113,8 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     workers: Count = 1
     receiver: ReceiverKind | None = None
     identity: str = ""
+    machines: Count = 1
+    clock_bound_ns: Stamp | None = None
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):

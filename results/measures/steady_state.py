@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.arrays import Floats
-from foundation.run.ceiling import SLIP_LIMIT_MS
 from foundation.run.chunks import CHUNK_TIMES
 from foundation.run.journal import Damage, Journal
 from foundation.run.pooled_times import Statistics, Times, pooled, statistics_of
@@ -21,8 +20,6 @@ from results.measures.doubt import Doubt, some
 from results.measures.saturation import HeldLoad, held
 from results.metrics import QUANTILES
 
-LATE_SHARE = 0.1
-SENT_LATE = "the load generator sent late"
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
 BATCHES = 8
@@ -78,7 +75,8 @@ class StageBlock:
     warm-up and drain and all, in Unix seconds; zeros where the journal does not say. `window_ms` is
     the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
     planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
-    meanwhile.
+    meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
+    nobody knows it. `cut_off`: its journal has no end line.
     """
 
     number: int
@@ -100,6 +98,9 @@ class StageBlock:
     trace: BlockTrace | None = None
     missing: int = 0
     clock_step_ms: float = 0.0
+    machines: int = 1
+    clock_bound_ns: int | None = None
+    cut_off: bool = False
 
     @cached_property
     def steady(self) -> Requests:
@@ -325,6 +326,9 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
         ),
         missing=_missing(journal, before, following),
         clock_step_ms=_clock_step_ms(journal),
+        machines=journal.header.machines,
+        clock_bound_ns=journal.header.clock_bound_ns,
+        cut_off=journal.end is None,
     )
 
 
@@ -379,21 +383,3 @@ def _block_notes(journal: Journal) -> list[str]:
             f"block {header.block} was interrupted after {some(n, 'request')}; they are used"
         )
     return notes
-
-
-def client_late(stage: StageData) -> str | None:
-    """Why the load generator, and not the server, set the latencies; None where it did not."""
-    slip = np.concatenate([b.requests.slip[~np.isnan(b.requests.slip)] for b in stage.blocks])
-    latency = np.concatenate(
-        [b.requests.latency[b.requests.ok & ~np.isnan(b.requests.latency)] for b in stage.blocks]
-    )
-    if len(slip) == 0 or len(latency) == 0:
-        return None
-    late, typical = float(np.percentile(slip, 95)), float(np.percentile(latency, 50))
-    if late <= SLIP_LIMIT_MS or late <= LATE_SHARE * typical:
-        return None
-    return (
-        f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of "
-        f"{typical:.0f} ms; "
-        "lower the rate, or drive it from more cores"
-    )

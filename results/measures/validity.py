@@ -18,7 +18,9 @@ from foundation.run.ceiling import CEILING_SHARE, SLIP_LIMIT_MS, Ceiling
 from foundation.run.journal import Damage, damage_in_words
 from foundation.run.json_files import read_json
 from results.measures.doubt import Doubt, Level, some, worst_level
-from results.measures.steady_state import LATE_SHARE, SENT_LATE, StageData, client_late
+from results.measures.machines import machine_doubts
+from results.measures.sent_late import LATE_SHARE, SENT_LATE, client_late
+from results.measures.steady_state import StageData
 from results.measures.token_times import miscounted
 from results.measures.values import Limits, counted, values_in
 from results.summary import Validity
@@ -60,6 +62,7 @@ def validity_of(
             *([("SUSPECT", dtype_doubt)] if dtype_doubt else ()),
             *_recorded(stage),
             *_not_sent(stage),
+            *machine_doubts(stage, limits),
             *_early(stage),
             *_slip(stage, limits),
             *(_near_ceiling(stage, ceiling) if ceiling else ()),

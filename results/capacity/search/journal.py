@@ -12,7 +12,8 @@ from foundation.run.journal import Journal
 from foundation.run.requests import Requests
 from results.capacity.search.limits import share_of, unknown
 from results.capacity.search.probe import RateProbe, ShareLimit, overload
-from results.measures.steady_state import StageData, block_of, client_late
+from results.measures.sent_late import client_late
+from results.measures.steady_state import StageData, block_of
 
 
 def read_probe(journal: Journal, limits: Sequence[ShareLimit]) -> RateProbe | None:
