@@ -14,6 +14,8 @@ from tests.test_whole_pipeline import write_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
+# Packages that only some installs have.
+OF_CLUSTERS = {"ray", "vllm_router"}
 
 
 def test_the_walls_between_packages_hold() -> None:
@@ -36,7 +38,7 @@ def test_no_file_of_the_project_is_ignored_by_git() -> None:
 
 
 def test_help_and_loading_a_url_import_no_heavy_library() -> None:
-    heavy = ("torch", "transformers", "vllm", "pyarrow", "pandas", "scipy.stats")
+    heavy = ("torch", "transformers", "vllm", "pyarrow", "pandas", "scipy.stats", *OF_CLUSTERS)
     code = (
         "import sys, dyno.cli, dyno.pipeline.measure, dyno.commands.load, loadgen, serve, "
         "finetune, quantize, results\n"
@@ -98,6 +100,40 @@ def imports_of(file: Path) -> set[str]:
         for alias in node.names
         for name in (node.module, f"{node.module}.{alias.name}")
     }
+
+
+def imported_with(node: ast.AST) -> set[str]:
+    """The packages that a module imports whenever it is imported itself: not within functions."""
+    packages: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            packages |= {alias.name.partition(".")[0] for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            packages.add((child.module or "").partition(".")[0])
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            packages |= imported_with(child)
+    return packages
+
+
+def test_no_module_needs_the_packages_of_a_cluster() -> None:
+    """Not for types either: an install without `tunedyno[ray]` imports every module."""
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    assert [file for file, tree in trees.items() if imported_with(tree) & OF_CLUSTERS] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        ("import ray.util", True),
+        ("try:\n    from ray import remote\nexcept ImportError: pass", True),
+        ("class Actor:\n    from ray.util import state", True),
+        ("def actor():\n    import ray", False),
+        ("async def actor():\n    if True:\n        from ray import remote", False),
+    ],
+)
+def test_an_import_of_a_cluster_is_seen(code: str, seen: bool) -> None:
+    assert bool(imported_with(ast.parse(code)) & OF_CLUSTERS) is seen
 
 
 def circle(graph: dict[str, set[str]]) -> list[str] | None:
