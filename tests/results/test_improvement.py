@@ -127,6 +127,14 @@ def test_what_binds_decides_which_remedies_there_are(tmp_path: Path) -> None:
     assert not {"merge", "distil 50%", "quantize w8a8-int8", "prune 25%"} & set(kinds(bad))
 
 
+def test_what_is_enough_and_costs_no_quality_comes_before_a_larger_effect(tmp_path: Path) -> None:
+    """Where a merge is enough, no smaller model is tried first."""
+    enough = chosen(tmp_path, "adapter", Goals({"latency_p90": "390ms"}))
+    assert kinds(enough)[0] == "merge"
+    keeps = [each.keeps for each in enough.remedies if (each.factor or 1.0) <= 390 / 424]
+    assert keeps == sorted(keeps, reverse=True)
+
+
 def test_what_would_break_a_quality_floor_is_left_out_with_the_reason(tmp_path: Path) -> None:
     """The score is 88.9 %: at 95 % of it pruning leaves 84.4 %, under a floor of 85 %."""
     goals = Goals({"latency_p90": "150ms"}, {"min": "85%"})

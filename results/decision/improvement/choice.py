@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from foundation.format import percent
 from foundation.yaml_values import YamlValue
 from results.decision.advice import binding_case, remedies_for
 from results.decision.binding_case import BindingCase, Remedy
-from results.decision.improvement.expectation import ExpectedRemedy, expect
+from results.decision.improvement.expectation import (
+    ExpectedRemedy,
+    expect,
+    is_floor,
+    on_metric,
+)
 from results.decision.improvement.record import KnownEffect, SkippedRemedy
 from results.decision.verdict import binding_of
 from results.inputs import RunInputs
@@ -34,7 +40,7 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class RemedyChoice:
-    """The remedies for one variant: to try, the best first, and those that are not tried."""
+    """The remedies for one variant: to try, in order, and those that are not tried."""
 
     case: BindingCase
     remedies: Sequence[ExpectedRemedy]
@@ -75,7 +81,7 @@ def choose(
     inputs: RunInputs,
     knowledge: Knowledge,
 ) -> RemedyChoice | None:
-    """The remedies of a variant and those that the experiment offers, by expected effect.
+    """The remedies of a variant and those that the experiment offers, in the order to try them.
 
     None without an objective that binds.
     """
@@ -94,8 +100,29 @@ def choose(
             skipped.append(SkippedRemedy(remedy=remedy.words.remedy, why=why))
         else:
             good.append(expected)
-    good.sort(key=lambda each: 1.0 if each.factor is None else each.factor)
-    return RemedyChoice(case, good, skipped)
+    return RemedyChoice(case, sorted(good, key=partial(_rank, case)), skipped)
+
+
+def _rank(case: BindingCase, expected: ExpectedRemedy) -> tuple[bool, float, float]:
+    """The smaller, the sooner it is tried.
+
+    What is expected to keep the limit comes first, and of that what costs the least of the score:
+    merging an adapter before a smaller model. All else goes by its effect.
+    """
+    factor = 1.0 if expected.factor is None else expected.factor
+    is_enough = factor <= _needed(case)
+    return not is_enough, -expected.keeps if is_enough else 0.0, factor
+
+
+def _needed(case: BindingCase) -> float:
+    """The largest factor that brings what binds to its limit; 0 where nobody knows it.
+
+    A score is no cost of itself: where quality binds, nothing is enough, and the effect decides.
+    """
+    limit, value = case.binding.limit, case.binding.value.value
+    if case.binding.kind == "quality" or not limit or not value:
+        return 0.0
+    return on_metric(limit / value, is_floor(case.binding))
 
 
 def _why_not(expected: ExpectedRemedy, verdict: VariantVerdict, case: BindingCase) -> str | None:
