@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from dyno.arguments.gate import finish
@@ -60,6 +62,23 @@ def report(run: flags.RunFolder, gate: flags.Gate = False) -> None:
     from dyno.commands.report import rebuild
 
     finish(*rebuild(run), gate)
+
+
+@runs.command(
+    epilog="Examples:  dyno merge part1 part2 part3   dyno merge results --out runs --json\n\n"
+    "Each host sends a part of a load with dyno load --share K/N --start-at TIME. The parts stay "
+    "as they are; the merge is a run like any other."
+)
+def merge(
+    parts: flags.Parts,
+    partial: flags.Partial = False,
+    as_json: flags.Json = False,
+    out: flags.Out = Path("runs"),
+) -> None:
+    """Put the parts of one load that several hosts sent together, and report the measurement."""
+    from dyno.commands.merge import merge_load
+
+    merge_load(parts, out, partial=partial, as_json=as_json)
 
 
 @runs.command(

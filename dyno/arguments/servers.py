@@ -23,6 +23,8 @@ servers = typer.Typer()
     "--rate 1 --prompt Hi --header 'api-key: ${AZURE_KEY}' --extra-body '{\"priority\": 1}' "
     "--ca-file ca.pem\n\n"
     "--rate 4 --prompt Hi --traces 4318\n\n"
+    "--rate 2k --duration 5m --prompt Hi --share 3/8 --start-at 2026-12-01T10:00:00Z --out part3 "
+    "(the third of eight hosts; then: dyno merge part*)\n\n"
     "A load is measured in several blocks, each after a short warm-up, so that dyno compare can "
     "tell two runs apart. HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold."
 )
@@ -63,12 +65,22 @@ def load(
     ca_file: flags.CaFile = None,
     insecure: flags.Insecure = False,
     traces: flags.Traces = None,
+    share: flags.Share = None,
+    start_at: flags.StartAt = None,
+    gap: flags.Gap = None,
     as_json: flags.Json = False,
     name: flags.Name = "load",
     out: flags.Out = Path("runs"),
 ) -> None:
     """Load a URL that is already serving, and report the measurement."""
-    from dyno.commands.load import LoadShape, PromptSource, Target, load_url
+    from dyno.commands.load import (
+        LoadShape,
+        PromptSource,
+        Target,
+        load_part,
+        load_share,
+        load_url,
+    )
 
     target = Target(
         url=url,
@@ -112,7 +124,12 @@ def load(
         slo=slo or (),
         tokenizer=tokenizer,
     )
-    load_url(target, source, shape, name, out, as_json=as_json)
+    if (part := load_part(share, start_at, gap)) is None:
+        load_url(target, source, shape, name, out, as_json=as_json)
+    elif as_json:
+        raise BadInput("--json: a part has no results; write dyno merge PART... --json")
+    else:
+        load_share(target, source, shape, name, out, part)
 
 
 @servers.command(

@@ -168,6 +168,30 @@ Api = Annotated[
 ApiKeyEnv = Annotated[
     str | None, typer.Option(help="The environment variable that holds the API key.")
 ]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        "--share",
+        metavar="K/N",
+        envvar="DYNO_SHARE",
+        help="Send every N-th arrival from the K-th (from 1), beside N-1 other hosts; "
+        "dyno merge puts the parts together.",
+    ),
+]
+StartAt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="With --share: when all hosts begin, such as 2026-12-01T10:00:00Z.",
+    ),
+]
+Gap = Annotated[
+    str | None,
+    typer.Option(
+        help="With --share: the time between two blocks, in which answers come in; 10s if left "
+        "out.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print the results as JSON, and nothing else, on standard output."),
@@ -369,6 +393,20 @@ MaxRate = Annotated[
 MaxSearchTime = Annotated[
     str | None,
     typer.Option("--max-time", help="How long to load a variant at most; 15m if left out."),
+]
+Parts = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PART...",
+        help="The directories of all parts, or folders that hold them.",
+        show_default=False,
+    ),
+]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="Accept missing parts: the run is INVALID, and says what is lost."
+    ),
 ]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)

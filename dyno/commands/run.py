@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from dyno.artifacts.record import edit_warning, source_of
 from dyno.experiment.examples import example
 from dyno.experiment.loading import load_experiment
@@ -115,11 +117,23 @@ def run_experiment(
                     f"what is whole is kept; go on with: dyno run --resume {directory.path}"
                 )
             raise
+    print_results(console, directory, prepared.experiment, (summary, verdicts), output)
+    return summary, verdicts
+
+
+def print_results(
+    console: Console,
+    run: RunDirectory,
+    experiment: Experiment,
+    results: tuple[Summary, Verdicts],
+    output: RunOutput,
+) -> None:
+    """Prints the results of a run. Raises SystemFailed if no request succeeded."""
+    summary, verdicts = results
     if output.as_json:
-        streams.print_utf8(results_json(directory, summary, verdicts))
+        streams.print_utf8(results_json(run, summary, verdicts))
     else:
-        plan = kept_plan(directory, prepared.experiment)
-        show_results(console, directory, summary, verdicts, plan, excerpt=output.excerpt)
+        plan = kept_plan(run, experiment)
+        show_results(console, run, summary, verdicts, plan, excerpt=output.excerpt)
     if problem := outage(summary):
         raise SystemFailed(problem)
-    return summary, verdicts

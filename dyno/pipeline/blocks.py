@@ -28,7 +28,8 @@ from loadgen import (
     run_mix,
 )  # fmt: skip
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.schedule.arrivals import ALONE, MixPlace
+from loadgen.schedule.arrivals import ALONE, WHOLE, MixPlace, WorkerShare
+from loadgen.sending.shared_start import SharedStart
 from results.config import Probe
 
 PROBE_CONCURRENCY = 4
@@ -42,6 +43,7 @@ class LoadBlock:
 
     `workload`: the experiment's, or a probe's. `place`: its place in a mix. `tokenizer`: the folder
     of the one that counts answers if the server does not. `identity`: that of the journal.
+    `share`: what this host sends of it, and `shared_start` when all hosts begin.
     """
 
     variant: str
@@ -54,6 +56,8 @@ class LoadBlock:
     place: MixPlace = ALONE
     tokenizer: Path | None = None
     identity: str = ""
+    share: WorkerShare = WHOLE
+    shared_start: SharedStart | None = None
 
     @property
     def journals(self) -> dict[str, Path]:
@@ -74,7 +78,7 @@ class LoadBlock:
     @property
     def requests(self) -> int:
         """Its part of the progress bar; a closed loop with a duration counts as one request."""
-        return self.planned or 1
+        return len(self.share.of(self.planned)) if self.planned else 1
 
     async def run(
         self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
@@ -101,6 +105,8 @@ class LoadBlock:
             place=self.place,
             tokenizer=self.tokenizer,
             identity=self.identity,
+            share=self.share,
+            shared_start=self.shared_start,
         )
 
 

@@ -204,14 +204,20 @@ def is_whole(file: Path, identity: str | None = None) -> bool:
     )
 
 
-def identity_in(file: Path) -> str | None:
-    """The identity in a journal's header; None without a journal that has a header."""
+def header_in(file: Path) -> JournalHeader | None:
+    """The header of a journal; None without a journal that has one."""
     try:
         with file.open("rb") as stream:
             header = _read_header(file, stream.readline())
     except OSError:
         return None
-    return header.identity if isinstance(header, JournalHeader) else None
+    return header if isinstance(header, JournalHeader) else None
+
+
+def identity_in(file: Path) -> str | None:
+    """The identity in a journal's header; None without a journal that has a header."""
+    header = header_in(file)
+    return None if header is None else header.identity
 
 
 class Prompts(dict[str, Prompt]):

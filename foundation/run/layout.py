@@ -12,6 +12,7 @@ from pathlib import Path
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.folder_lock import locked
 from foundation.path_fields import expanded
+from foundation.run.part import check_whole_load
 
 EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "variants.json"
 PROMPTS = "prompts.jsonl"
@@ -207,13 +208,14 @@ def held_run(at: RunDirectory | Path) -> Iterator[Callable[[str], RunDirectory]]
 
 
 def existing_run(path: Path) -> RunDirectory:
-    """The run directory at `path`. Raises BadInput where that is no run.
+    """The run directory at `path`. Raises BadInput where that is no run, or a part of one.
 
     If only its owner may read it, new files stay private too.
     """
     path = expanded(path)
     if not (path / EXPERIMENT).is_file():
         raise BadInput(f"{path}: not a run directory, it has no {EXPERIMENT}")
+    check_whole_load(path)
     if not path.stat().st_mode & 0o077:
         keep_private(path)
     return RunDirectory(path)

@@ -170,6 +170,18 @@ def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
     )
 
 
+def length_ns(
+    stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
+) -> int | None:
+    """How long a block sends, warm-up included, or None where answers decide when it ends.
+
+    Where sessions arrive, turns of the last ones come later.
+    """
+    if stage.open_loop:
+        return schedule(stage, seed, block, warmup, place).window_end_ns
+    return None if stage.duration is None else _ns(warmup_of(stage, warmup) + stage.duration)
+
+
 def planned_requests(
     stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
 ) -> int | None:

@@ -31,6 +31,7 @@ from loadgen.schedule.arrivals import (
 )
 from loadgen.sending.fetch import extended_form
 from loadgen.sending.pacing import closed_loop, open_loop
+from loadgen.sending.shared_start import SharedStart
 from loadgen.sending.traffic import Traffic
 from loadgen.transport import Transport, open_transport
 
@@ -47,7 +48,8 @@ class BlockPlan:
     warm-up takes them from the end, so its window asks the same ones whatever the warm-up took.
     `place`: the variant's in a mix. `tokenizer`: the model folder that counts tokens where the
     server does not. `identity`: what the journal is a measurement of. `share`: the part that this
-    process sends; `run_block` sets it for the workers it starts.
+    process sends; `run_block` divides it among the workers it starts. `shared_start`: where other
+    machines send the rest.
     """
 
     endpoint: Endpoint
@@ -61,6 +63,7 @@ class BlockPlan:
     tokenizer: Path | None = None
     identity: str = ""
     share: WorkerShare = WHOLE
+    shared_start: SharedStart | None = None
 
     @property
     def timetable(self) -> Schedule | None:
@@ -177,7 +180,7 @@ async def _drive(
 def _header(
     plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int
 ) -> JournalHeader:
-    stage = plan.stage
+    stage, shared = plan.stage, plan.shared_start
     start_ns = round(warmup_of(stage, plan.workload.warmup) * SECOND)
     whole_sessions = stage.duration is None and any(question.then for question in plan.questions)
     closed_end_ns = None if stage.duration is None else start_ns + round(stage.duration * SECOND)
@@ -202,9 +205,10 @@ def _header(
         window_end_ns=closed_end_ns
         if timetable is None or whole_sessions
         else timetable.window_end_ns,
-        workers=plan.share.workers,
+        workers=plan.share.workers // (shared.machines if shared else 1),
         receiver=transport.receiver,
         identity=plan.identity,
+        clock_bound_ns=shared.bound_ns if shared else None,
     )
 
 

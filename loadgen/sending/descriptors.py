@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foundation.errors import BadInput
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.schedule.arrivals import planned_requests
+from loadgen.schedule.arrivals import WHOLE, WorkerShare, planned_requests
 from loadgen.sending.workers_needed import stored_ceiling, workers_for
 
 # Journals, logs, pipes to servers and workers, and files that libraries open.
@@ -30,18 +30,19 @@ def most_in_flight(stage: Stage, workload: WorkloadConfig, variants: int) -> int
     return most if planned is None else min(most, planned)
 
 
-def allow_connections(workload: WorkloadConfig, variants: int) -> None:
+def allow_connections(workload: WorkloadConfig, variants: int, share: WorkerShare = WHOLE) -> None:
     """Lets this process, and the workers it will start, open as many files as the load needs.
 
-    Raises BadInput where the system does not allow it.
+    `share`: of the load, what this machine sends. Raises BadInput where the system does not allow
+    it.
     """
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     is_open = sum(1 for _ in _OPEN.iterdir()) if _OPEN.is_dir() else 0
     for stage in workload.stages:
-        most = most_in_flight(stage, workload, variants)
-        workers = workers_for(stage, workload, stored_ceiling(), os.cpu_count() or 1)
+        most = len(share.of(most_in_flight(stage, workload, variants)))
+        workers = workers_for(stage, workload, stored_ceiling(), os.cpu_count() or 1, share)
         needed = ceil(most / workers) + is_open + _SPARE
         if resource.RLIM_INFINITY != hard < needed:
             raise BadInput(

@@ -60,8 +60,8 @@ async def run_block(
     writes a part (`NAME.part-0`, ...), and the parts are merged at the end.
     """
     _merge_leftovers(journal)
-    workers = workers_for(plan.stage, plan.workload, stored_ceiling(), os.cpu_count() or 1)
-    workers = min(workers, plan.workload.max_in_flight, plan.stage.concurrency or workers)
+    start = start or (plan.shared_start.origin if plan.shared_start else None)
+    workers = _workers(plan)
     if workers == 1:
         return await send_block(plan, journal, progress, stop, start or near_origin)
     journal.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +83,14 @@ async def run_block(
             f"a load generator worker wrote no whole journal; its part lies beside {journal}"
         )
     return end
+
+
+def _workers(plan: BlockPlan) -> int:
+    """How many processes send the block here, so that each has a request to keep in flight."""
+    own = plan.share
+    needed = workers_for(plan.stage, plan.workload, stored_ceiling(), os.cpu_count() or 1, own)
+    limits = (plan.workload.max_in_flight, plan.stage.concurrency)
+    return max(1, min(needed, *(len(own.of(limit)) for limit in limits if limit is not None)))
 
 
 def _own_cores(workers: int) -> Sequence[int | None]:

@@ -1,4 +1,4 @@
-"""One journal from the parts that several workers wrote."""
+"""One journal from the parts that several workers or machines wrote."""
 
 from __future__ import annotations
 
@@ -19,31 +19,47 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
     ended.
 
     Where a worker was killed before it wrote its end line, the journal has none either, and None is
-    returned.
+    returned. Where one was killed before its header, nothing is merged and all parts stay.
     """
-    with ExitStack() as stack:
-        files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
-        headers = [file.readline() for file in files]
-        if not headers or not all(line.endswith(b"\n") for line in headers):
-            return None
-        ends: list[JournalEnd] = []
-        with whole_file(journal) as place, place.open("wb") as out:
-            out.write(headers[0])
-            for _, line in heapq.merge(
-                *(_records(file, ends) for file in files), key=lambda row: row[0]
-            ):
-                out.write(line)
-            end = _joint_end(ends, headers[0]) if len(ends) == len(parts) else None
-            if end is not None:
-                out.write(msgspec.json.encode(end) + b"\n")
+    headers = [_first_line(part) for part in parts if part.is_file()]
+    if not headers or not all(line.endswith(b"\n") for line in headers):
+        return None
+    header = msgspec.json.decode(headers[0], type=JournalHeader)
+    end = join(parts, journal, header, len(parts))
     for part in parts:
         part.unlink(missing_ok=True)
     return end
 
 
-def _joint_end(ends: Sequence[JournalEnd], header: bytes) -> JournalEnd:
+def join(parts: Sequence[Path], journal: Path, header: JournalHeader, of: int) -> JournalEnd | None:
+    """Writes one journal with this header from parts, and leaves the parts as they are.
+
+    Where one of the `of` parts of the block is not there, or has no end line, the journal has none
+    either, and None is returned.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
+        for file in files:
+            file.readline()
+        ends: list[JournalEnd] = []
+        with whole_file(journal) as place, place.open("wb") as out:
+            out.write(msgspec.json.encode(header) + b"\n")
+            rows = heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0])
+            out.writelines(line for _, line in rows)
+            end = _joint_end(ends, header) if len(ends) == of else None
+            if end is not None:
+                out.write(msgspec.json.encode(end) + b"\n")
+    return end
+
+
+def _first_line(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.readline()
+
+
+def _joint_end(ends: Sequence[JournalEnd], header: JournalHeader) -> JournalEnd:
     """The end line of the merged journal."""
-    window_end = min if msgspec.json.decode(header, type=JournalHeader).concurrency else max
+    window_end = min if header.concurrency else max
     return JournalEnd(
         end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
         ended_ns=max(end.ended_ns for end in ends),

@@ -13,6 +13,7 @@ from foundation.errors import BadInput
 from foundation.machine import this_machine
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from loadgen.config import Stage, WorkloadConfig
+from loadgen.schedule.arrivals import WHOLE, WorkerShare
 
 # Events/s of one stream in a closed loop, where no rate is known beforehand. Today's servers give
 # less to one stream of many.
@@ -71,10 +72,17 @@ def check_rate(rate: float, where: str) -> None:
         )
 
 
-def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None, cores: int) -> int:
+def workers_for(
+    stage: Stage,
+    workload: WorkloadConfig,
+    ceiling: Ceiling | None,
+    cores: int,
+    share: WorkerShare = WHOLE,
+) -> int:
     """How many processes keep each one below its ceiling, at most one a core.
 
-    Answers are assumed to be as long as allowed. It is one where no ceiling is known.
+    Answers are assumed to be as long as allowed. It is one where no ceiling is known. `share`: of
+    the load, what this machine sends.
     """
     if workload.workers is not None:
         return workload.workers
@@ -92,6 +100,8 @@ def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None,
         (stage.concurrency or 0, ceiling.streams),
     )
     needed = [
-        ceil(load / (CEILING_SHARE * limit)) if limit else cores for load, limit in loads if load
+        ceil(load / (share.workers * CEILING_SHARE * limit)) if limit else cores
+        for load, limit in loads
+        if load
     ]
     return min(max(needed, default=1), cores)

@@ -39,6 +39,7 @@ COMMANDS = (
     "calibrate",
     "calibrate-model",
     "search",
+    "merge",
 )
 
 

@@ -1,0 +1,54 @@
+"""Journals of parts, joined: whatever the parts, the journal is the whole."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundation.run.records import JournalEnd, RequestRecord
+from loadgen.sending.journal_parts import join
+from tests.run_files import header, lines
+
+END = JournalEnd(end="complete", ended_ns=1000, window_end_ns=1000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ends=st.lists(st.integers(0, 1000), max_size=30),
+    parts=st.integers(1, 6),
+    data=st.data(),
+)
+def test_any_partition_of_the_records_makes_the_whole(
+    ends: list[int], parts: int, data: st.DataObject
+) -> None:
+    owners = [data.draw(st.integers(0, parts - 1)) for _ in ends]
+    records = [
+        RequestRecord(id=i, prompt_id="q", scheduled_ns=0, done_ns=done)
+        for i, done in enumerate(ends)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"part-{n}.jsonl" for n in range(parts)]
+        for n, file in enumerate(files):
+            own = [r for r, owner in zip(records, owners, strict=True) if owner == n]
+            own.sort(key=lambda record: record.done_ns or 0)
+            file.write_bytes(lines(header(seed=n), *own, END))
+        before = [file.read_bytes() for file in files]
+        journal = Path(folder) / "whole.jsonl"
+        assert join(files, journal, header(machines=parts), parts) is not None
+        assert [file.read_bytes() for file in files] == before
+        first, *middle, last = journal.read_bytes().splitlines(keepends=True)
+    assert (first, last) == (lines(header(machines=parts)), lines(END))
+    assert sorted(middle) == sorted(lines(record) for record in records)
+    times = [msgspec.json.decode(line, type=RequestRecord).done_ns for line in middle]
+    assert times == sorted(ends)
+
+
+def test_a_part_that_is_not_there_leaves_no_end(tmp_path: Path) -> None:
+    part, journal = tmp_path / "part", tmp_path / "journal"
+    part.write_bytes(lines(header(), RequestRecord(id=1, prompt_id="q", scheduled_ns=0), END))
+    assert join([part], journal, header(), 2) is None
+    assert len(journal.read_bytes().splitlines()) == 2
