@@ -287,7 +287,9 @@ MaxTime = Annotated[
 Rounds = Annotated[int, typer.Option(help="How many rounds of remedies at most.")]
 ImproveTime = Annotated[
     str,
-    typer.Option("--max-time", help="No round begins after this; one that began is measured."),
+    typer.Option(
+        "--max-time", help="How long all rounds take at most; the block under way is measured."
+    ),
 ]
 ImproveDryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, show the first round, start nothing.")

@@ -72,6 +72,11 @@ class Range:
         """The range with both ends raised to `seconds`."""
         return Range(max(self.low, seconds), max(self.high, seconds))
 
+    @property
+    def middle(self) -> float:
+        """The seconds halfway between the ends."""
+        return (self.low + self.high) / 2
+
 
 NOTHING = Range(0.0, 0.0)
 
@@ -111,6 +116,11 @@ def pace_of(device: str, *, is_here: bool, progress: Progress) -> Pace:
     if speed is None and device == "cpu" and find_spec("torch"):
         speed = isolated(measure_speed, progress=progress, log=Path(os.devnull))
     return Pace(device, read_works(), speed)
+
+
+def stored_pace(device: str) -> Pace:
+    """The pace of a device as earlier runs left it; measures nothing."""
+    return Pace(device, read_works(), stored_speed() if device == "cpu" else None)
 
 
 def pace_file() -> Path:

@@ -6,7 +6,7 @@ another machine, figures typical of its kind do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,11 +58,16 @@ class StageEstimate:
     basis: Basis
 
 
-def estimate_stages(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate]:
-    """The estimates of all stages of an experiment, in their order."""
+def estimate_stages(
+    prepared: Prepared, plan: ServePlan, pace: Pace, there: Container[str] = ()
+) -> list[StageEstimate]:
+    """The estimates of all stages of an experiment, in their order.
+
+    `there`: identities of adapters and checkpoints that need not be made.
+    """
     return [
-        *_training(prepared, pace),
-        *_checkpoints(prepared, pace),
+        *_training(prepared, pace, there),
+        *_checkpoints(prepared, pace, there),
         *_servers(plan, pace),
         *_load(prepared, plan, pace),
     ]
@@ -100,7 +105,7 @@ def _speed(pace: Pace) -> Speed:
     return pace.speed or TYPICAL_SPEED[pace.device]
 
 
-def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
+def _training(prepared: Prepared, pace: Pace, there: Container[str]) -> list[StageEstimate]:
     def estimate(job: TrainingJob, what: str) -> StageEstimate:
         tokens = training_tokens(job)
         size = job.base.size_bytes() if job.base.path.is_dir() else 0
@@ -111,6 +116,8 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
 
     stages = []
     for training in prepared.trainings():
+        if training.adapter.identity in there:
+            continue
         config = training.job.config
         examples = min(len(prepared.train), config.limit or len(prepared.train))
         what = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
@@ -118,6 +125,8 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
         what = what if owner == FINETUNE else f"{owner}: {what}"
         stages.append(estimate(training.job, what))
     for variant in (v for v in prepared.experiment.variants if v.is_student):
+        if prepared.graph.student(variant).identity in there:
+            continue
         job = prepared.student_job(variant)
         parts = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
         parts += [f"on the answers of {variant.distil}"] if variant.distil else []
@@ -125,13 +134,15 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
     return stages
 
 
-def _checkpoints(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
+def _checkpoints(
+    prepared: Prepared, pace: Pace, there: Container[str]
+) -> list[StageEstimate]:
     graph = prepared.graph
     bases = {
         graph.place(artifact).removeprefix("checkpoints/"): prepared.base_of(variant)
         for variant in prepared.experiment.variants
         for artifact in (graph.merged(variant), graph.quantized(variant))
-        if artifact
+        if artifact and artifact.identity not in there
     }
     if not bases:
         return []

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from results.analysis import analyse
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.summary import Summary, Verdicts
+from serve import ServePlan
 
 
 @dataclass(frozen=True)
@@ -94,23 +96,28 @@ def measure_run(
     return MeasuredRun(directory, prepared.experiment, inputs, summary, verdicts)
 
 
+@contextmanager
+def checked_run(experiment: Experiment, where: Path) -> Iterator[tuple[Prepared, ServePlan]]:
+    """An experiment as it would run in a new folder, with its servers. Raises BadInput."""
+    with own_temporary_files(), tempfile.TemporaryDirectory() as empty:
+        prepared = prepare(experiment, where, Silent())
+        yield prepared, plan_serving(prepared, RunDirectory(Path(empty)))
+
+
 def check_run(experiment: Experiment, where: Path) -> str | None:
     """Why an experiment can't be run here; None where it can."""
     try:
-        with own_temporary_files(), tempfile.TemporaryDirectory() as empty:
-            plan_serving(prepare(experiment, where, Silent()), RunDirectory(Path(empty)))
+        with checked_run(experiment, where):
+            return None
     except BadInput as error:
         return str(error)
-    return None
 
 
 def reuse(
     prepared: Prepared, directory: RunDirectory, earlier: Sequence[RunDirectory]
 ) -> Iterator[str]:
     """Links the folders that earlier runs have of the same identity, and yields their places."""
-    made = {
-        mark.identity: path for run in earlier for path in _made(run) if (mark := read_mark(path))
-    }
+    made = folders_by_identity(earlier)
     for artifact in prepared.graph.folders:
         target = prepared.path(artifact, directory)
         path = made.get(artifact.identity)
@@ -123,9 +130,15 @@ def reuse(
         yield str(target.relative_to(directory.path))
 
 
-def _made(run: RunDirectory) -> list[Path]:
-    """The adapters and checkpoints of a run."""
-    return [*run.path.glob("adapters/*"), *run.path.glob("checkpoints/*")]
+def folders_by_identity(runs: Sequence[RunDirectory]) -> dict[str, Path]:
+    """The adapters and checkpoints of runs, by the identity that each is marked with."""
+    folders = [
+        path
+        for run in runs
+        for kind in ("adapters", "checkpoints")
+        for path in run.path.glob(f"{kind}/*")
+    ]
+    return {mark.identity: path for path in folders if (mark := read_mark(path))}
 
 
 def _link(source: str, target: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import VariantConfig
 from dyno.improve.candidates import offered
@@ -46,6 +48,19 @@ class PlannedRound:
     record: ImproveRound
     experiment: Experiment
     new: Sequence[VariantConfig]
+
+    def without_last(self, why: str) -> PlannedRound:
+        """The round less its last remedy, the one with the least expected effect. `why`: it is left
+        out.
+        """
+        *tried, left_out = self.record.tried
+        skipped = [*self.record.skipped, SkippedRemedy(remedy=left_out.remedy, why=why)]
+        variants = [v for v in self.experiment.variants if v.name != left_out.variant]
+        return PlannedRound(
+            replace(self.record, tried=tried, skipped=skipped),
+            self.experiment.model_copy(update={"variants": tuple(variants)}),
+            [v for v in self.new if v.name != left_out.variant],
+        )
 
 
 @dataclass

@@ -7,6 +7,7 @@ from math import ceil
 from dyno.improve.measured_run import MeasuredRun
 from dyno.pipeline.capacity import RunModels
 from foundation.errors import BadInput
+from results.capacity.plan.replica_rate import ModelledRate
 from results.decision.advice import binding_case, remedies_for
 from results.decision.remedies.engine import REPLICAS
 from results.decision.verdict import binding_of
@@ -25,16 +26,25 @@ def replicas_words(run: MeasuredRun, verdict: VariantVerdict) -> str | None:
     try:
         modelled = RunModels.of(run.inputs).rates(run.summary, run.inputs)[verdict.variant]
     except BadInput as error:
-        return f"no model says ({error})"
+        modelled = str(error)
+    return replicas_sentence(verdict.variant, stage.offered_rate, modelled)
+
+
+def replicas_sentence(variant: str, offered: float, modelled: ModelledRate | str) -> str:
+    """The replicas that hold `offered` requests/s, or why nobody knows.
+
+    `modelled`: what one replica holds; a text says why there is no model. The lower end of its
+    interval counts.
+    """
     if isinstance(modelled, str):
         return f"no model says ({modelled})"
     rate = modelled.rate
     if not rate.value:
         return rate.reason or "the model names no rate"
     held = rate.low or rate.value
-    count = ceil(stage.offered_rate / held)
+    count = ceil(offered / held)
     return (
-        f"the engine model says that one replica of {verdict.variant} holds {held:.3g} requests/s "
-        f"within the SLO, so {count} hold{'s' if count == 1 else ''} the {stage.offered_rate:.3g} "
+        f"the engine model says that one replica of {variant} holds {held:.3g} requests/s "
+        f"within the SLO, so {count} hold{'s' if count == 1 else ''} the {offered:.3g} "
         f"that were offered (dyno plan RUN --audit measures it)"
     )

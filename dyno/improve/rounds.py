@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,6 +22,8 @@ from dyno.improve.measured_run import MeasuredRun, check_run, measure_run
 from dyno.improve.next_round import PlannedRound, RoundPlanner
 from dyno.improve.replicas import replicas_words
 from dyno.improve.round_experiment import made_as
+from dyno.improve.round_time import round_seconds
+from dyno.improve.time_limit import interrupted_after
 from dyno.terminal.gate import gate_of
 from foundation.errors import BadInput, Exit
 from foundation.run.journal import Damage
@@ -40,6 +42,7 @@ from results.decision.improvement.record import (
 from results.summary import VariantVerdict
 
 Measure = Callable[[Experiment, Path, RunDirectory, Sequence[RunDirectory]], MeasuredRun]
+Duration = Callable[[PlannedRound, Path, MeasuredRun, Sequence[RunDirectory]], float]
 _EXITS: dict[Ending | None, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
 
 
@@ -91,7 +94,8 @@ class Rounds:
     """The rounds on one run.
 
     `show` prints a round when it is planned and when it is measured, `log` a line. `measure` runs
-    an experiment: its folder for relative paths, its run directory, and earlier runs.
+    an experiment: its folder for relative paths, its run directory, and earlier runs. `seconds_of`
+    says how long a round takes. `clock` returns seconds.
     """
 
     first: MeasuredRun
@@ -99,9 +103,11 @@ class Rounds:
     log: Callable[[str], None]
     show: Callable[[ImproveRound], None]
     measure: Measure = measure_run
-    start: float = field(default_factory=time.monotonic)
+    seconds_of: Duration = round_seconds
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
+        self.start = self.clock()
         self.latest = self.first
         self.planner = planner_of(self.first)
         self.record = self._stored()
@@ -143,8 +149,8 @@ class Rounds:
             if each.headline is None:
                 self.log(f"round {each.number}: goes on")
                 self._measure(each, PlannedRound(each, load_experiment(directory.experiment), ()))
-            else:
-                self._learn(each, MeasuredRun.read(directory))
+                break  # none came after it
+            self._learn(each, MeasuredRun.read(directory))
 
     def _step(self) -> None:
         """Ends, or plans and measures a round."""
@@ -152,16 +158,42 @@ class Rounds:
         if (verdict := shipping(self.latest)) is not None:
             self._end("ships", endings.ships(verdict, done), ships=verdict.variant)
             return
-        left = self.limits.seconds - (time.monotonic() - self.start)
+        left = self._left()
         planned = self.planner.next(self.latest, done + 1, max(left, 0.0))
         if planned is None:
             self._end_with_nothing_left()
         elif left <= 0:
-            self._stop_early("time over", planned)
+            self._stop_early("time over", endings.time_over(self.limits.seconds), planned.record)
         elif done >= self.limits.rounds:
-            self._stop_early("rounds over", planned)
+            self._stop_early("rounds over", "the rounds are over", planned.record)
+        else:
+            self._begin(planned, left)
+
+    def _left(self) -> float:
+        """The seconds that are left of the limit."""
+        return self.limits.seconds - (self.clock() - self.start)
+
+    def _begin(self, planned: PlannedRound, left: float) -> None:
+        """Tries a round, less the remedies that `left` seconds are too few for."""
+        needed = self._needed(planned)
+        while needed > left and len(planned.new) > 1:
+            why = endings.too_long(needed, left, self.limits.seconds, "with it the round")
+            planned = planned.without_last(why)
+            needed = self._needed(planned)
+        if needed > left:
+            why = endings.too_long(needed, left, self.limits.seconds)
+            self._stop_early("time over", why, planned.record)
         else:
             self._try(planned)
+
+    def _needed(self, planned: PlannedRound) -> float:
+        """The seconds that a round takes; none for one that can't be run, which says so itself."""
+        try:
+            return self.seconds_of(
+                planned, self.first.directory.path.resolve(), self.latest, self._earlier
+            )
+        except BadInput:
+            return 0.0
 
     def _try(self, planned: PlannedRound) -> None:
         """Measures a round, or remembers why it can't be."""
@@ -173,20 +205,39 @@ class Rounds:
         except BadInput as error:
             self._refuse(planned, error)
 
+    @property
+    def _earlier(self) -> list[RunDirectory]:
+        """The run and its measured rounds."""
+        path = self.first.directory.path
+        return [
+            self.first.directory,
+            *(RunDirectory(path / each.folder) for each in self.record.rounds),
+        ]
+
     def _measure(self, record: ImproveRound, planned: PlannedRound) -> None:
+        """Measures a round, up to the end of the limit."""
         path = self.first.directory.path
         directory = RunDirectory(path / record.folder)
         directory.path.mkdir(parents=True, exist_ok=True)
-        earlier = [
-            self.first.directory,
-            *(RunDirectory(path / r.folder) for r in self.record.rounds),
-        ]
-        run = self.measure(planned.experiment, path.resolve(), directory, earlier)
+        try:
+            with interrupted_after(self._left()):
+                run = self.measure(planned.experiment, path.resolve(), directory, self._earlier)
+        except KeyboardInterrupt:
+            if self._left() > 0:
+                raise
+            self._cut_off(record)
+            return
         measured = with_effects(record, run)
         keep_effects(effects_of(measured), path.resolve())
         self._learn(measured, run)
         self._write(self.record)
         self.show(measured)
+
+    def _cut_off(self, record: ImproveRound) -> None:
+        """The time was over in a round. It stays in the record, and goes on the next time."""
+        self.record = replace(self.record, rounds=[*self.record.rounds, record])
+        why = f"{endings.time_over(self.limits.seconds)} in round {record.number}, which is kept"
+        self._stop_early("time over", why, record)
 
     def _learn(self, record: ImproveRound, run: MeasuredRun) -> None:
         self.record = replace(self.record, rounds=[*self.record.rounds, record])
@@ -208,11 +259,10 @@ class Rounds:
             raise error
         self.planner.refused |= reasons
 
-    def _stop_early(self, ending: Ending, planned: PlannedRound) -> None:
-        """Time or rounds are over. `planned`: the round that would have come next."""
+    def _stop_early(self, ending: Ending, why: str, following: ImproveRound) -> None:
+        """Time or rounds are over. `following`: the round that would have come next."""
         nearest = nearest_first(self.latest.summary, self.latest.verdicts)[0]
-        sentence = endings.stopped_early(ending, planned.record, nearest, self.limits.seconds)
-        self._end(ending, sentence)
+        self._end(ending, endings.stopped_early(ending, why, following, nearest))
 
     def _end_with_nothing_left(self) -> None:
         nearest = nearest_first(self.latest.summary, self.latest.verdicts)

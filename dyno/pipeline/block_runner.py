@@ -28,6 +28,10 @@ class Interrupted(Exception):
     """Ctrl-C ended the run after the current block was drained and its journal written."""
 
 
+class TimeOver(Interrupted):
+    """The time was over before a block began; those before it are whole."""
+
+
 @dataclass
 class BlockRunner:
     """Runs blocks on live endpoints, one at a time, with servers' telemetry before and after each.
@@ -51,10 +55,12 @@ class BlockRunner:
         """Runs blocks in order, less those of variants whose server failed.
 
         `what`: their name on the progress bar. `later`: variant and stage of the blocks that may
-        follow. Raises Interrupted after a block was drained.
+        follow. Raises Interrupted after a block was drained, and TimeOver before one that came late.
         """
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
+            if self.stop.is_over:
+                raise TimeOver
             name = f"block {number}/{len(blocks)}: {block.variant}"
             progress = _BlockProgress(self.progress, block.requests, name)
             self.out.check_there()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.block_runner import BlockRunner
+from dyno.pipeline.block_runner import BlockRunner, TimeOver
 from dyno.pipeline.blocks import (
     LoadBlock,
     MixedBlock,
@@ -147,10 +148,12 @@ class _Measurement:
         if until is None:
             return
         for count in until.block_counts(prepared.experiment.workload.blocks):
-            if self.decisions.settled() or time.monotonic() - self.start > until.max_time:
+            over = runner.stop.is_over or self._is_over(prepared.experiment)
+            if over or self.decisions.settled():
                 break
             more = stage_blocks(prepared, names, self.out, judged_stage(prepared.experiment), count)
-            await runner.run(more, f"until decided, {count} blocks")
+            with suppress(TimeOver):  # the verdict is about the blocks that were added so far
+                await runner.run(more, f"until decided, {count} blocks")
 
     async def _model(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         """Measures the step times of the variants whose servers are up."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dyno.estimates.timeline import BlockTimes, Timeline
-from dyno.pipeline.block_runner import BlockRunner, Interrupted
+from dyno.pipeline.block_runner import BlockRunner, Interrupted, TimeOver
 from dyno.pipeline.blocks import variants_named
 from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
@@ -75,6 +75,8 @@ class _Rounds:
         for names in self.plan.rounds:
             if load.is_whole(self.prepared, names):
                 forget_failures(self.out, names)
+            elif self._stop.is_over:
+                raise TimeOver
             else:
                 await self._round(names, load)
         if self._failed and not any(self.out.path.glob("load/*/*/block-*.jsonl")):

@@ -31,16 +31,18 @@ def handled(actions: Actions) -> Iterator[None]:
 class Stopping:
     """The actions of signals while the current task prepares and runs a load.
 
-    The first Ctrl-C within a block sets `drain`. Any other Ctrl-C, SIGTERM and SIGHUP cancel the
-    task. `log` prints a line.
+    The first Ctrl-C within a block sets `drain`. SIGALRM within a block makes it the last one: the
+    time of `dyno improve` is over. Any other signal cancels the task. `log` prints a line.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.drain = asyncio.Event()
+        self.is_over = False
         self.actions: Actions = {
             signal.SIGINT: self._on_ctrl_c,
+            signal.SIGALRM: self._on_time_over,
             signal.SIGTERM: task.cancel,
             signal.SIGHUP: task.cancel,
         }
@@ -60,5 +62,12 @@ class Stopping:
         if self._in_block and not self.drain.is_set():
             self._log("stopping: waiting for the requests under way (Ctrl-C again to stop at once)")
             self.drain.set()
+        else:
+            self._cancel()
+
+    def _on_time_over(self) -> None:
+        if self._in_block:
+            self._log("the time is over: the block under way is the last")
+            self.is_over = True
         else:
             self._cancel()

@@ -33,8 +33,9 @@ def show_ending(console: Console, improvement: Improvement, run: RunDirectory) -
     print_lines(console, [f"left out: {each.remedy}: {each.why}" for each in improvement.skipped])
     console.print()
     console.print(Text(improvement.sentence, "bold"), soft_wrap=True)
-    if improvement.rounds:
-        folder = run.path / improvement.rounds[-1].folder
+    measured = [each for each in improvement.rounds if each.headline is not None]
+    if measured:
+        folder = run.path / measured[-1].folder
         lines = [f"the last round: {folder}/report.html, again: dyno run {folder}/experiment.yaml"]
         print_lines(console, lines)
     console.print(

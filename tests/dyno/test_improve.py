@@ -15,7 +15,14 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.improve.experience import effects_file, read_effects
 from dyno.improve.measured_run import MeasuredRun
-from dyno.improve.rounds import ImproveLimits, Rounds, check_improvable, exit_of, planner_of
+from dyno.improve.rounds import (
+    ImproveLimits,
+    Measure,
+    Rounds,
+    check_improvable,
+    exit_of,
+    planner_of,
+)
 from dyno.pipeline.variants import kind
 from foundation.errors import BadInput, Exit
 from foundation.run.layout import RunDirectory
@@ -70,8 +77,19 @@ def rounds(
     first = MeasuredRun.read(RunDirectory(run))
     check_improvable(first)
     limits = ImproveLimits(rounds=most, seconds=seconds)
-    steps = Rounds(first, limits, lambda line: None, lambda round_: None, measure)
-    return steps.run(), experiments
+    return steps(first, limits, measure).run(), experiments
+
+
+def steps(first: MeasuredRun, limits: ImproveLimits, measure: Measure) -> Rounds:
+    """Rounds that print nothing, and that take no time."""
+    return Rounds(
+        first,
+        limits,
+        log=lambda line: None,
+        show=lambda round_: None,
+        measure=measure,
+        seconds_of=lambda *round_: 0.0,
+    )
 
 
 def test_the_best_expectation_is_tried_and_ships(tmp_path: Path) -> None:
@@ -121,7 +139,6 @@ def test_rounds_that_are_over_before_it_is_settled_say_how_many_blocks_are_left(
     near = replace(SEEDS, latencies=TRUTH | {"tuned": 389.0}, sections="slo: {latency_p90: 400ms}")
     run = near.write(tmp_path / "run")
     record = rounds(run, TRUTH, seconds=0.0)[0]
-    print(record)
     assert record.ending == "time over" and "measure longer, in " in record.sentence
 
 
@@ -235,7 +252,7 @@ def test_where_only_quality_binds_the_remedies_are_others(
         MeasuredRun.read(RunDirectory(tmp_path / "run")),
         ImproveLimits(rounds=2, seconds=600),
     )
-    record = Rounds(first, limits, lambda line: None, lambda round_: None, measure).run()
+    record = steps(first, limits, measure).run()
     assert [each.kind for each in record.rounds[0].tried] == tried
     assert record.ending == "ships" and record.ships in ("int4-int8", "int4-taught", "int4-milder")
     gentler = record.rounds[0].tried[0]

@@ -45,6 +45,7 @@ async def told(*numbers: int, in_block: bool) -> tuple[bool, bool, list[str]]:
         ([signal.SIGINT], False, False, True),
         ([signal.SIGTERM], True, False, True),
         ([signal.SIGHUP], True, False, True),
+        ([signal.SIGALRM], False, False, True),
     ],
 )
 def test_only_the_first_ctrl_c_in_a_block_drains_it(

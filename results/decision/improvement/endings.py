@@ -66,17 +66,28 @@ def _effect(tried: TriedRemedy, round_: ImproveRound) -> str:
     )
 
 
+def time_over(limit: float) -> str:
+    """The rounds took as long as they may. `limit`: in seconds."""
+    return f"the time is over ({duration(limit)})"
+
+
+def too_long(needed: float, left: float, limit: float, what: str = "the next round") -> str:
+    """`what` takes longer than what is left of the limit; all in seconds."""
+    return (
+        f"{what} takes about {duration(needed)}, and {duration(left)} of "
+        f"{duration(limit)} are left"
+    )
+
+
 def stopped_early(
-    ending: Ending, following: ImproveRound, nearest: VariantVerdict, max_time: float
+    ending: Ending, why: str, following: ImproveRound, nearest: VariantVerdict
 ) -> str:
-    """Time or rounds are over. `following`: the round that would have come next."""
-    what, more = "the rounds are over", "--rounds"
-    if ending == "time over":
-        what, more = f"the time is over ({duration(max_time)})", "--max-time"
+    """Time or rounds are over. `following`: the round that would have come next, or was cut off."""
+    more = "--max-time" if ending == "time over" else "--rounds"
     remedies = ", ".join(tried.remedy for tried in following.tried)
     rest = (
         f"left to try: {remedies}"
         if remedies
         else f"left: to measure longer, in {following.blocks} blocks"
     )
-    return f"Not settled: {what}. {nearest.headline}; {rest}; go on with a larger {more}."
+    return f"Not settled: {why}. {nearest.headline}; {rest}; go on with a larger {more}."
