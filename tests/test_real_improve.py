@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from dyno.experiment.examples import example
-from results.decision.improvement.record import IMPROVE_FILE, Improvement
+from foundation.run.layout import IMPROVE_FILE
+from results.decision.improvement.record import Improvement
 
 
 @pytest.mark.slow

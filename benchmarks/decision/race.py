@@ -17,24 +17,20 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from benchmarks.decision.stages import against, requests, stage
+from benchmarks.decision.verdicts import verdict
 from foundation.arrays import Floats
 from results.decision.elimination import Compare, Standings, departures
 from results.decision.judging import judge_slo
 from results.decision.looks import LookPlan
 from results.decision.objectives import ObjectiveSpec, Tails, outcome_of
-from results.decision.rivals import MARGIN, Asked, Rival, Worse, worse_in_everything
+from results.decision.rivals import MARGIN, RaceCriteria, Rival, Worse, worse_in_everything
 from results.measures.steady_state import StageData
 from results.race import Departure, ErrorShares
 from results.statistics.intervals import t_bounds
-from results.summary import Decision, Estimate, Objective, Outcome, VariantVerdict
+from results.summary import Estimate, Outcome, VariantVerdict
 
 MEDIAN_MS = 100.0
 KNOWN = Estimate(value=0.0, n=1)
-DECISIONS: dict[Outcome, Decision] = {
-    "holds": "SHIP",
-    "fails": "DON'T SHIP",
-    "unsettled": "INCONCLUSIVE",
-}
 
 
 @dataclass(frozen=True)
@@ -143,18 +139,13 @@ class _Run:
     def verdict(self, arm: int, blocks: int, errors: ErrorShares | None) -> VariantVerdict:
         """The verdict on a variant after so many blocks. `errors` None: without a race."""
         tails = Tails.in_race(errors, 1) if errors else Tails.of(1)
-        asked = arm > 0 or not self.field.relative
-        outcome = self._outcome(arm, blocks, tails) if asked else "unsettled"
-        return VariantVerdict(
-            variant=str(arm),
-            decision=DECISIONS[outcome],
+        is_judged = arm > 0 or not self.field.relative
+        return verdict(
+            str(arm),
+            self._outcome(arm, blocks, tails) if is_judged else "unsettled",
+            self.field.spec.metric,
             is_baseline=arm == 0,
-            headline="",
-            reasons=[],
-            objectives=[_objective(self.field.spec, outcome)] if asked else [],
-            binding=self.field.spec.label,
-            question=None,
-            advice=[],
+            is_judged=is_judged,
         )
 
     def race(self) -> tuple[list[Departure], list[VariantVerdict], list[int]]:
@@ -222,8 +213,8 @@ class _Run:
             if not open_[int(ours), int(other)]:
                 return []
             both = [Rival(name, self.stage(int(name), block), {}) for name in (ours, other)]
-            asked = Asked([self.field.spec.metric], {}, None, {})
-            return worse_in_everything(both[0], both[1], asked, plan.worse(), plan.shares())
+            criteria = RaceCriteria([self.field.spec.metric], {}, None, {})
+            return worse_in_everything(both[0], both[1], criteria, plan.worse(), plan.shares())
 
         return compare
 
@@ -234,13 +225,6 @@ def _maybe_worse(logs: Floats, tail: float) -> np.ndarray:
     changes = logs[:, None] - logs[None]
     error = np.std(changes, axis=2, ddof=1) / np.sqrt(k)
     return np.asarray(np.mean(changes, axis=2) + error * stdtrit(k - 1, tail) > -log1p(MARGIN))
-
-
-def _objective(spec: ObjectiveSpec, outcome: Outcome) -> Objective:
-    return Objective(
-        kind="slo", metric=spec.metric, label=spec.label, unit=spec.unit, value=KNOWN,
-        limit=spec.limit, limit_text="", margin=None, outcome=outcome, sentence="",
-    )  # fmt: skip
 
 
 def field_outcomes(field: Field, seed: int, runs: range) -> Outcomes:

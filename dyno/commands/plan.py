@@ -24,7 +24,7 @@ from foundation.run.journal import read_prompts
 from foundation.run.json_files import json_text, write_json
 from foundation.run.layout import RunDirectory, existing_run
 from results.analysis import summarise
-from results.capacity.plan.capacity_plan import PLAN_FILE, CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.capacity.plan.plan import plan_capacity
 from results.capacity.plan.questions import PlanQuestion, parse_question
 from results.capacity.plan.what_if import WhatIfEvidence, what_if
@@ -49,7 +49,7 @@ def show_plan(
     with locked(directory.path):
         inputs = _inputs(directory, options)
         capacity = _planned(inputs, questions)
-        write_json(capacity, directory.path / PLAN_FILE)
+        write_json(capacity, directory.plan)
     if as_json:
         sys.stdout.write(json_text(capacity) + "\n")
     _check_some_plan(capacity)
@@ -81,7 +81,7 @@ def audit_plan(run: Path, options: Mapping[str, object]) -> None:
         measured = audited(named[0], folder, inputs, limits)
         audits = [*earlier_audits(directory.path), measured]
         kept = msgspec.structs.replace(plan, audits=[a for a in audits if a.measured is not None])
-        write_json(kept, directory.path / PLAN_FILE)
+        write_json(kept, directory.plan)
         decide(directory, opened.prepared.experiment, opened.progress)
 
 

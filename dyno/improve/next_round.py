@@ -16,6 +16,7 @@ from dyno.improve.measured_run import MeasuredRun
 from dyno.improve.round_experiment import made_as, new_variant, round_experiment, with_needed
 from dyno.pipeline.relative_rates import at_rates, read_rates
 from foundation.errors import BadInput
+from foundation.run.layout import round_folder
 from foundation.yaml_values import YamlValue
 from results.decision.advice import blocks_needed
 from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
@@ -30,7 +31,6 @@ from results.decision.improvement.record import (
     KnownEffect,
     SkippedRemedy,
     TriedRemedy,
-    round_folder,
 )
 from results.decision.verdict import binding_of
 from results.summary import VariantVerdict

@@ -28,16 +28,14 @@ from dyno.terminal.gate import gate_of
 from foundation.errors import BadInput, Exit
 from foundation.run.journal import Damage
 from foundation.run.json_files import read_json, write_json
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import IMPROVE_FILE, RunDirectory, round_folder
 from results.decision.improvement import endings
 from results.decision.improvement.choice import nearest_first
 from results.decision.improvement.expectation import RULE, effects_of
 from results.decision.improvement.record import (
-    IMPROVE_FILE,
     Ending,
     Improvement,
     ImproveRound,
-    round_folder,
 )
 from results.summary import VariantVerdict
 
@@ -120,11 +118,11 @@ class Rounds:
         return self.record
 
     def _stored(self) -> Improvement:
-        path = self.first.directory.path
-        stored = read_json(path, IMPROVE_FILE, Improvement)
+        run = self.first.directory
+        stored = read_json(run.path, IMPROVE_FILE, Improvement)
         if isinstance(stored, Damage):
             raise BadInput(
-                f"{path / IMPROVE_FILE}: {stored.why}; move it and {path / 'improve'} away to "
+                f"{run.improve}: {stored.why}; move it and {run.rounds} away to "
                 "begin again"
             )
         if stored is None:
@@ -134,7 +132,7 @@ class Rounds:
         for place, each in enumerate(stored.rounds, start=1):
             if each.folder != round_folder(place):
                 raise BadInput(
-                    f"{path / IMPROVE_FILE}: round {place} says that it lies in {each.folder}, "
+                    f"{run.improve}: round {place} says that it lies in {each.folder}, "
                     f"not in {round_folder(place)}"
                 )
         return replace(stored, ending=None, sentence="", skipped=[], replicas=None)
@@ -279,4 +277,4 @@ class Rounds:
 
     def _write(self, record: Improvement) -> None:
         self.record = record
-        write_json(record, self.first.directory.path / IMPROVE_FILE)
+        write_json(record, self.first.directory.improve)

@@ -16,13 +16,13 @@ from foundation.errors import BadInput
 from foundation.path_fields import resolved
 from foundation.run.journal import Damage, Prompts, read_prompts
 from foundation.run.json_files import read_json
-from foundation.run.layout import SEARCH_FILE, RunDirectory
+from foundation.run.layout import PLAN_FILE, SEARCH_FILE, RunDirectory
 from loadgen.dataset_config import Recording
 from loadgen.schedule.traces import arrival_seconds, read_trace
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.model.models_of_run import demand_of_run, engine_models
-from results.capacity.plan.capacity_plan import PLAN_FILE, Audit, CapacityPlan
+from results.capacity.plan.capacity_plan import Audit, CapacityPlan
 from results.capacity.plan.catalogue import Catalogue
 from results.capacity.plan.changed_demand import Demands, changed_demands
 from results.capacity.plan.modelled_rates import modelled_rates

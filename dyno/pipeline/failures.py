@@ -12,10 +12,9 @@ from foundation.files.atomic_write import write_whole
 from foundation.progress import Progress
 from foundation.run.journal import UNREADABLE, Damage, is_whole
 from foundation.run.json_files import read_json
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import FAILURES_FILE, RunDirectory
 from foundation.run.records import RequestRecord
 
-FAILURES = "failures.json"
 # The last requests of a block, which show whether its server was still there.
 _LAST = 4
 _GONE = ("connect", "reset", "truncated")
@@ -27,7 +26,7 @@ def read_failures(run: RunDirectory, variants: Iterable[str]) -> dict[str, str]:
 
     If the file is damaged, each of the `variants` may have failed.
     """
-    failures = read_json(run.path, FAILURES, dict[str, str])
+    failures = read_json(run.path, FAILURES_FILE, dict[str, str])
     if isinstance(failures, Damage):
         return dict.fromkeys(variants, f"{failures}: whether its server failed is not known")
     return failures or {}
@@ -52,14 +51,14 @@ def record_failures(
 
 def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:
     """Removes the failures of variants that were measured to the end."""
-    if (run.path / FAILURES).exists():
+    if run.failures.exists():
         failures, measured = read_failures(run, ()), set(variants)
         _write(run, {name: failures[name] for name in failures if name not in measured})
 
 
 def _write(run: RunDirectory, failures: Mapping[str, str]) -> None:
     """Writes the failures; removes the file if there are none, as in a run without any."""
-    file = run.path / FAILURES
+    file = run.failures
     if failures:
         write_whole(file, msgspec.json.format(msgspec.json.encode(failures), indent=2) + b"\n")
     else:

@@ -17,6 +17,7 @@ from foundation.run.part import check_whole_load
 EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "variants.json"
 PROMPTS = "prompts.jsonl"
 RACE = "race.json"
+PLAN_FILE, IMPROVE_FILE, FAILURES_FILE = "plan.json", "improve.json", "failures.json"
 SEARCH, SEARCH_FILE = "search-", "search.json"
 """The beginning of the name of each probe's stage, and the file of a search's outcome."""
 
@@ -83,6 +84,26 @@ class RunDirectory:
         return self.path / RACE
 
     @property
+    def plan(self) -> Path:
+        """The capacity plan, and the audits of it."""
+        return self.path / PLAN_FILE
+
+    @property
+    def failures(self) -> Path:
+        """Why the servers of some variants failed, by variant."""
+        return self.path / FAILURES_FILE
+
+    @property
+    def improve(self) -> Path:
+        """The rounds of `dyno improve`, and how they ended."""
+        return self.path / IMPROVE_FILE
+
+    @property
+    def rounds(self) -> Path:
+        """The folder of these rounds, each a run of its own."""
+        return self.path / "improve"
+
+    @property
     def traces(self) -> Path:
         """The record of the requests that servers elsewhere sent traces of."""
         return self.engine / "traces.jsonl"
@@ -134,6 +155,11 @@ class RunDirectory:
     def closed_loop(self, variant: str, concurrency: int) -> Path:
         """The journal of the short closed loop that measures a relative rate."""
         return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
+
+
+def round_folder(number: int) -> str:
+    """The folder of a round (from 1) of `dyno improve`, in the folder of the run."""
+    return f"improve/round-{number}"
 
 
 def search_stage(number: int) -> str:

@@ -12,7 +12,7 @@ from results.decision.elimination import Standings, departures
 from results.decision.judging import judge_slo
 from results.decision.looks import LookPlan
 from results.decision.objectives import Tails, objective_specs, outcome_of
-from results.decision.rivals import Asked, Rival, Worse, worse_in_everything
+from results.decision.rivals import RaceCriteria, Rival, Worse, worse_in_everything
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.measures.measured import MeasuredVariant, read_measured
@@ -60,22 +60,22 @@ def look(
     )
     if any(spec.key.startswith("probe:") for spec in specs):  # probes come after the load
         return departures(standings, lambda ours, theirs: [])
-    asked = _asked(at, measured)
-    rivals = _rivals(at, summary, measured, plan.limits() / max(len(asked.slos), 1))
+    criteria = _criteria(at, measured)
+    rivals = _rivals(at, summary, measured, plan.limits() / max(len(criteria.slos), 1))
 
     def compare(ours: str, theirs: str) -> list[Worse]:
         if ours not in rivals or theirs not in rivals:
             return []
-        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse(), plan.shares())
+        return worse_in_everything(rivals[ours], rivals[theirs], criteria, plan.worse(), plan.shares())
 
     return departures(standings, compare)
 
 
-def _asked(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> Asked:
+def _criteria(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> RaceCriteria:
     base = next(each for each in measured if each.record.name == inputs.baseline)
     limits = inputs.slo.limits
     shares = {key: limit.absolute for key, limit in limits.items() if RECORDS[key].kind == "share"}
-    return Asked(
+    return RaceCriteria(
         slos=[key for key in limits if key not in shares],
         shares=shares,
         price=inputs.budget.price if inputs.budget else None,

@@ -26,7 +26,7 @@ from results.statistics.intervals import (
     absent,
     bootstrap_bounds,
     estimate,
-    exp_,
+    exp_or_inf,
     paired_log_bounds,
     score_p,
     t_bounds,
@@ -135,7 +135,7 @@ def _paired_by_block(
         return _difference((value, base), _UNBOUNDED, ratio, n)
     logs = np.log(ours) - np.log(theirs)
     resampled = bootstrap_bounds(logs, TAIL, TAIL)
-    bootstrap = Bounds(*((exp_(end) - 1) * base for end in (resampled.low, resampled.high)))
+    bootstrap = Bounds(*((exp_or_inf(end) - 1) * base for end in (resampled.low, resampled.high)))
     return _difference(
         (value, base),
         Bounds((ratio.low - 1) * base, (ratio.high - 1) * base),

@@ -27,7 +27,7 @@ from results.measures.values import Limits, counted, values_in
 from results.metrics import RECORDS
 from results.statistics.block_ratios import statistic_of
 from results.statistics.bounded_means import paired_score_bounds
-from results.statistics.intervals import Bounds, exp_, t_bounds
+from results.statistics.intervals import Bounds, exp_or_inf, t_bounds
 
 MARGIN = 0.05
 """A variant that may be better by this share, or by so many points of quality, is no better."""
@@ -60,8 +60,8 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a race asks: the metrics of its SLOs, quality, and the price of a request.
+class RaceCriteria:
+    """What a race compares variants in: the metrics of its SLOs, quality, and the price of a request.
 
     `slos`: times and rates. `shares`: the limits on shares of requests, None where one is relative
     to the baseline. `limits`: what a request may take, which goodput counts by.
@@ -114,16 +114,16 @@ class _Change:
         if self.metric == QUALITY:
             return Worse(record.label, points(-self.strict.low))
         log_ratio = self.strict.low if record.better == "lower" else -self.strict.low
-        return Worse(record.label, change(exp_(log_ratio) - 1))
+        return Worse(record.label, change(exp_or_inf(log_ratio) - 1))
 
 
 @dataclass(frozen=True)
-class _Two:
+class _RivalPair:
     """A variant and its rival, with the blocks that both have."""
 
     ours: Rival
     rival: Rival
-    asked: Asked
+    criteria: RaceCriteria
     pairs: Sequence[tuple[StageBlock, StageBlock]]
 
     def change(self, metric: str, strict: float, plain: float) -> _Change | None:
@@ -145,7 +145,7 @@ class _Two:
         return paired_score_bounds(np.array([theirs[p] - ours[p] for p in common]), tail, tail)
 
     def _cost(self, tail: float) -> Bounds | None:
-        price = self.asked.price
+        price = self.criteria.price
         assert price is not None
         ratio = cost_ratio(self.pairs, price)
         if ratio is None or ratio.n < (FEWEST_PROMPTS if is_metered(price) else 2):
@@ -159,7 +159,7 @@ class _Two:
         values = np.array(
             [
                 [
-                    side.number(metric, block, self.asked.limits)
+                    side.number(metric, block, self.criteria.limits)
                     for side, block in zip(sides, both, strict=True)
                 ]
                 for both in self.pairs
@@ -173,7 +173,7 @@ class _Two:
 
 
 def worse_in_everything(
-    ours: Rival, rival: Rival, asked: Asked, tail: float, shares_tail: float
+    ours: Rival, rival: Rival, criteria: RaceCriteria, tail: float, shares_tail: float
 ) -> list[Worse]:
     """The numbers in which a variant is shown to be worse than a rival, none if it is not worse.
 
@@ -182,14 +182,14 @@ def worse_in_everything(
     """
     theirs = {block.number: block for block in rival.stage.blocks if len(block.requests)}
     pairs = [(b, theirs[b.number]) for b in ours.stage.blocks if b.number in theirs]
-    two = _Two(ours, rival, asked, [both for both in pairs if len(both[0].requests)])
-    if len(two.pairs) < 2 or too_many_failed(rival.stage):
+    both = _RivalPair(ours, rival, criteria, [pair for pair in pairs if len(pair[0].requests)])
+    if len(both.pairs) < 2 or too_many_failed(rival.stage):
         return []
-    if not _keeps_shares(rival.stage, asked.shares, shares_tail):
+    if not _keeps_shares(rival.stage, criteria.shares, shares_tail):
         return []
-    metrics, worse = asked.metrics(ours, rival), []
+    metrics, worse = criteria.metrics(ours, rival), []
     for metric in metrics:
-        shown = two.change(metric, tail / len(metrics), tail)
+        shown = both.change(metric, tail / len(metrics), tail)
         if shown is not None and shown.is_worse:
             worse.append(shown.worse())
         elif metric not in DECIDING and metric in rival.keeps:

@@ -25,7 +25,7 @@ from results.statistics.intervals import (
     absent,
     count_bounds,
     estimate,
-    exp_,
+    exp_or_inf,
     log_t_bounds,
     ratio_bounds,
     t_bounds,
@@ -213,7 +213,7 @@ class CostRatio:
         changes = np.array([log(theirs / ours) for ours, theirs in rates])
         bounds = t_bounds(log(self.value), changes, low_tail, high_tail)
         bounds = bounds.widest(t_bounds(float(np.mean(changes)), changes, low_tail, high_tail))
-        return Bounds(exp_(bounds.low), exp_(bounds.high))
+        return Bounds(exp_or_inf(bounds.low), exp_or_inf(bounds.high))
 
 
 def cost_ratio(pairs: Sequence[tuple[StageBlock, StageBlock]], price: Price) -> CostRatio | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from foundation.format import ABSENT, between, change
 from foundation.run.json_files import read_json
+from foundation.run.layout import IMPROVE_FILE
 from results.decision.improvement.endings import effect_text
 from results.decision.improvement.record import (
-    IMPROVE_FILE,
     Improvement,
     ImproveRound,
     TriedRemedy,

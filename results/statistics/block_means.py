@@ -10,7 +10,7 @@ from scipy.special import chdtri, ndtr
 
 from foundation.arrays import Floats
 from results.statistics.bounded_means import extrapolated_mean_bounds
-from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
+from results.statistics.intervals import UNBOUNDED, Bounds, exp_or_inf, t_bounds
 
 HALVINGS = 40
 _EDGES = (
@@ -70,4 +70,4 @@ def lognormal_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> 
         middle = (low + high) / 2
         below = ndtr((middle[:, None] - centres) * sqrt(k) / spreads) @ _WEIGHTS < tails
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return Bounds(*(exp_(float(end)) for end in (low + high) / 2))
+    return Bounds(*(exp_or_inf(float(end)) for end in (low + high) / 2))

@@ -12,7 +12,7 @@ from foundation.arrays import Floats
 from results.statistics.intervals import (
     UNBOUNDED,
     Bounds,
-    exp_,
+    exp_or_inf,
     log_t_bounds,
     order_statistic_bounds,
     upper_percentile,
@@ -111,7 +111,7 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
             )[0]
         )
 
-    return Bounds(exp_(chance(low_tail)), exp_(chance(1 - high_tail)))
+    return Bounds(exp_or_inf(chance(low_tail)), exp_or_inf(chance(1 - high_tail)))
 
 
 def _condensed(values: Floats, p: float) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from foundation.arrays import Floats
 from results.statistics.block_means import lognormal_mean_bounds
 from results.statistics.block_shares import block_share_bounds
 from results.statistics.bounded_means import extrapolated_mean_bounds
-from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
+from results.statistics.intervals import UNBOUNDED, Bounds, exp_or_inf, t_bounds
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def block_rate_ratio_bounds(
             ratio + hypot(mine.high, other.low),
         )
         bounds = bounds.widest(joined)
-    return Bounds(exp_(bounds.low), exp_(bounds.high))
+    return Bounds(exp_or_inf(bounds.low), exp_or_inf(bounds.high))
 
 
 def _log_reach(counts: Floats, wholes: Floats, low_tail: float, high_tail: float) -> Bounds:

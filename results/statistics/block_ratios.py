@@ -12,7 +12,7 @@ from results.statistics.bounded_means import extrapolated_mean_bounds
 from results.statistics.intervals import (
     UNBOUNDED,
     Bounds,
-    exp_,
+    exp_or_inf,
     order_statistic_bounds,
     t_bounds,
     upper_percentile,
@@ -63,7 +63,7 @@ def block_ratio_bounds(sides: Sides, statistic: str, low_tail: float, high_tail:
     )
     apart = Bounds(ratio - hypot(ours.low, theirs.high), ratio + hypot(ours.high, theirs.low))
     bounds = bounds.widest(apart)
-    return Bounds(exp_(bounds.low), exp_(bounds.high))
+    return Bounds(exp_or_inf(bounds.low), exp_or_inf(bounds.high))
 
 
 def _logs(statistics: Sequence[float]) -> Floats | None:

@@ -162,7 +162,7 @@ def log_t_bounds(
     if centre <= 0 or min(blocks) <= 0 or max(centre, *blocks) == inf:
         return UNBOUNDED
     around = t_bounds(log(centre), np.log(blocks), low_tail, high_tail)
-    return Bounds(exp_(around.low), exp_(around.high))
+    return Bounds(exp_or_inf(around.low), exp_or_inf(around.high))
 
 
 def t_bounds(
@@ -201,7 +201,7 @@ def paired_log_bounds(
         return UNBOUNDED
     changes = np.log(variant) - np.log(base)
     around = t_bounds(float(np.mean(changes)), changes, low_tail, high_tail)
-    return Bounds(min(exp_(around.low), ratio), max(exp_(around.high), ratio))
+    return Bounds(min(exp_or_inf(around.low), ratio), max(exp_or_inf(around.high), ratio))
 
 
 def ratio_bounds(
@@ -310,6 +310,6 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < inf else None
 
 
-def exp_(value: float) -> float:
+def exp_or_inf(value: float) -> float:
     """Infinite where `exp` would overflow."""
     return inf if value > 700 else exp(value)

@@ -10,7 +10,7 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.run.requests import Requests
 from results.statistics.bounded_means import extrapolated_mean_bounds
-from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
+from results.statistics.intervals import UNBOUNDED, Bounds, exp_or_inf, t_bounds
 
 PromptTotals = Mapping[
     str, tuple[float, int]
@@ -101,7 +101,7 @@ def prompt_ratio_bounds(
         return UNBOUNDED
     bounds = _mean_bounds(mean.pulls / mean.value - base.pulls / base.value, low_tail, high_tail)
     return Bounds(
-        mean.value / base.value * exp_(bounds.low), mean.value / base.value * exp_(bounds.high)
+        mean.value / base.value * exp_or_inf(bounds.low), mean.value / base.value * exp_or_inf(bounds.high)
     )
 
 

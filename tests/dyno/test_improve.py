@@ -25,10 +25,10 @@ from dyno.improve.rounds import (
 )
 from dyno.pipeline.variants import kind
 from foundation.errors import BadInput, Exit
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import IMPROVE_FILE, RunDirectory
 from foundation.run.records import VariantRecord
 from quantize.methods import METHODS
-from results.decision.improvement.record import IMPROVE_FILE, Improvement
+from results.decision.improvement.record import Improvement
 from results.report.improvement import improvement_section
 from tests.dyno.conftest import emulator
 from tests.dyno.stored_runs import StoredRun

@@ -17,8 +17,8 @@ from dyno.improve.next_round import PlannedRound
 from dyno.improve.round_time import load_seconds
 from dyno.improve.rounds import ImproveLimits, Rounds, exit_of, planner_of
 from foundation.errors import Exit
-from foundation.run.layout import RunDirectory
-from results.decision.improvement.record import IMPROVE_FILE, Improvement
+from foundation.run.layout import IMPROVE_FILE, RunDirectory
+from results.decision.improvement.record import Improvement
 from tests.dyno.test_improve import SEEDS, TRUTH
 
 LATE = TRUTH | {"better": 700.0}

@@ -11,7 +11,6 @@ import pytest
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import run_inputs, unraced_inputs
-from dyno.pipeline.failures import FAILURES
 from dyno.pipeline.race import look_plan, read_race
 from foundation.errors import BadInput
 from foundation.run.json_files import write_json
@@ -105,5 +104,5 @@ def test_an_experiment_without_a_race_reads_no_record(run: RunDirectory) -> None
 def test_a_server_that_fails_after_its_variant_left_changes_no_verdict_on_it(
     run: RunDirectory,
 ) -> None:
-    (run.path / FAILURES).write_text('{"a": "it died", "b": "it died"}')
+    run.failures.write_text('{"a": "it died", "b": "it died"}')
     assert run_inputs(run, load_experiment(run.experiment)).failed == {"a": "it died"}

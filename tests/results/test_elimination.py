@@ -10,45 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.decision.stages import requests, stage
+from benchmarks.decision.verdicts import OUTCOMES, verdict
 from results.decision.elimination import Standings, departures
-from results.decision.rivals import Asked, Rival, Worse, worse_in_everything
-from results.summary import Decision, Estimate, Objective, VariantVerdict
+from results.decision.rivals import RaceCriteria, Rival, Worse, worse_in_everything
+from results.summary import Decision
 
-ASKED = Asked(["latency_p95"], {"error_rate": 0.05}, None, {})
-DECISIONS: list[Decision] = ["SHIP", "DON'T SHIP", "INCONCLUSIVE"]
-
-
-def verdict(name: str, decision: Decision) -> VariantVerdict:
-    outcome = {"SHIP": "holds", "DON'T SHIP": "fails", "INCONCLUSIVE": "unsettled"}[decision]
-    objective = Objective(
-        kind="slo",
-        metric="latency_p95",
-        label="latency p95",
-        unit="ms",
-        value=Estimate(value=1.0, n=200),
-        limit=2.0,
-        limit_text="2ms",
-        margin=0.5,
-        outcome=outcome,
-        sentence=f"{name}: latency p95",
-    )
-    return VariantVerdict(
-        variant=name,
-        decision=decision,
-        is_baseline=name == "v0",
-        headline="",
-        reasons=[],
-        objectives=[objective],
-        binding=objective.label,
-        question=None,
-        advice=[],
-    )
+CRITERIA = RaceCriteria(["latency_p95"], {"error_rate": 0.05}, None, {})
 
 
 def standings(
     decisions: Sequence[Decision], block: int = 3, baseline: str | None = None
 ) -> Standings:
-    verdicts = [verdict(f"v{i}", decision) for i, decision in enumerate(decisions)]
+    verdicts = [
+        verdict(f"v{i}", OUTCOMES[decision], "latency_p95", is_baseline=i == 0)
+        for i, decision in enumerate(decisions)
+    ]
     return Standings(verdicts, block, 10, baseline)
 
 
@@ -56,7 +32,7 @@ def nobody(ours: str, theirs: str) -> list[Worse]:
     return []
 
 
-decided = st.lists(st.sampled_from(DECISIONS), min_size=1, max_size=8)
+decided = st.lists(st.sampled_from(list(OUTCOMES)), min_size=1, max_size=8)
 worse_pairs = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)))
 
 
@@ -118,11 +94,11 @@ def rival(name: str, latency: float, seed: int, blocks: int = 6, spread: float =
 
 def test_a_variant_twice_as_slow_is_worse_and_its_equal_is_not() -> None:
     slow, fast, twin = rival("slow", 200, 1), rival("fast", 100, 2), rival("twin", 100, 3)
-    numbers = worse_in_everything(slow, fast, ASKED, 1e-4, 1e-3)
+    numbers = worse_in_everything(slow, fast, CRITERIA, 1e-4, 1e-3)
     assert [each.label for each in numbers] == ["latency mean", "latency p95"]
     assert 60 < float(numbers[0].least.strip("+ %")) < 110
-    assert worse_in_everything(fast, slow, ASKED, 1e-4, 1e-3) == []
-    assert worse_in_everything(twin, fast, ASKED, 1e-4, 1e-3) == []
+    assert worse_in_everything(fast, slow, CRITERIA, 1e-4, 1e-3) == []
+    assert worse_in_everything(twin, fast, CRITERIA, 1e-4, 1e-3) == []
 
 
 def test_a_variant_that_may_answer_better_is_not_worse() -> None:
@@ -130,11 +106,11 @@ def test_a_variant_that_may_answer_better_is_not_worse() -> None:
     slow, fast = rival("slow", 200, 1), rival("fast", 100, 2)
     better = replace(slow, scores=right), replace(fast, scores=wrong)
     alike = replace(slow, scores=right), replace(fast, scores=right)
-    assert worse_in_everything(*better, ASKED, 1e-4, 1e-3) == []
-    assert worse_in_everything(*alike, ASKED, 1e-3, 1e-3)
+    assert worse_in_everything(*better, CRITERIA, 1e-4, 1e-3) == []
+    assert worse_in_everything(*alike, CRITERIA, 1e-3, 1e-3)
     few = dict.fromkeys(list(right)[:20], 1.0)
     assert (
-        worse_in_everything(replace(slow, scores=few), replace(fast, scores=few), ASKED, 1e-3, 1e-3)
+        worse_in_everything(replace(slow, scores=few), replace(fast, scores=few), CRITERIA, 1e-3, 1e-3)
         == []
     )
 
@@ -149,16 +125,16 @@ def test_a_limit_on_failures_leaves_it_open_until_the_rival_is_shown_to_keep_it(
         ]
         for k in (2, 3)
     )
-    assert worse_in_everything(*two_blocks, ASKED, 1e-2, 1e-3) == []
-    assert worse_in_everything(*three, ASKED, 1e-2, 1e-3)
+    assert worse_in_everything(*two_blocks, CRITERIA, 1e-2, 1e-3) == []
+    assert worse_in_everything(*three, CRITERIA, 1e-2, 1e-3)
     assert (
-        worse_in_everything(*three, replace(ASKED, shares={"error_rate": None}), 1e-2, 1e-3) == []
+        worse_in_everything(*three, replace(CRITERIA, shares={"error_rate": None}), 1e-2, 1e-3) == []
     )
     failing = replace(
         fast.stage.blocks[0], requests=requests(np.full(60, 100.0), [True] + 59 * [False])
     )
     once = replace(fast, stage=replace(fast.stage, blocks=[failing, *fast.stage.blocks[1:]]))
-    assert worse_in_everything(slow, once, ASKED, 1e-2, 1e-3) == []
+    assert worse_in_everything(slow, once, CRITERIA, 1e-2, 1e-3) == []
 
 
 def test_a_limit_on_a_time_is_enough_if_the_rival_is_shown_to_keep_it() -> None:
@@ -167,10 +143,10 @@ def test_a_limit_on_a_time_is_enough_if_the_rival_is_shown_to_keep_it() -> None:
     tail = np.where(np.arange(60) % 10 == 0, 400 / 70, 1.0)
     blocks = [replace(b, requests=requests(b.requests.latency * tail)) for b in drawn.stage.blocks]
     fast = replace(drawn, stage=replace(drawn.stage, blocks=blocks))
-    assert worse_in_everything(slow, fast, ASKED, 1e-3, 1e-3) == []
-    numbers = worse_in_everything(slow, replace(fast, keeps=["latency_p95"]), ASKED, 1e-3, 1e-3)
+    assert worse_in_everything(slow, fast, CRITERIA, 1e-3, 1e-3) == []
+    numbers = worse_in_everything(slow, replace(fast, keeps=["latency_p95"]), CRITERIA, 1e-3, 1e-3)
     assert [each.label for each in numbers] == ["latency mean"]
-    mean = Asked(["latency_mean"], {}, None, {})
+    mean = RaceCriteria(["latency_mean"], {}, None, {})
     equal = replace(rival("twin", 100, 3), keeps=["latency_mean"])
     assert worse_in_everything(rival("fast", 100, 2), equal, mean, 1e-3, 1e-3) == []
 
@@ -187,7 +163,7 @@ def test_blocks_in_which_the_rival_keeps_no_limit_are_not_left_out() -> None:
 
     good, bad = np.full(60, 40.0), np.full(60, 90.0)
     some = np.where(np.arange(60) % 5 == 0, bad, good)
-    goodput = Asked(["goodput"], {}, None, {"ttft": 60.0})
+    goodput = RaceCriteria(["goodput"], {}, None, {"ttft": 60.0})
     slow, fast = begun(rival("slow", 200, 1), [some] * 6), rival("fast", 100, 2, spread=0.01)
     numbers = worse_in_everything(slow, begun(fast, [good] * 6), goodput, 1e-3, 1e-3)
     assert [each.label for each in numbers] == ["latency mean", "goodput"]
@@ -201,10 +177,10 @@ def test_variants_of_the_same_weights_answer_alike_unless_shown_otherwise() -> N
         replace(rival(name, latency, 1), scores=few, weights="w")
         for name, latency in (("slow", 200), ("fast", 100))
     )
-    assert worse_in_everything(slow, fast, ASKED, 1e-3, 1e-3)
-    assert worse_in_everything(slow, replace(fast, weights="other"), ASKED, 1e-3, 1e-3) == []
+    assert worse_in_everything(slow, fast, CRITERIA, 1e-3, 1e-3)
+    assert worse_in_everything(slow, replace(fast, weights="other"), CRITERIA, 1e-3, 1e-3) == []
     wrong = replace(fast, scores=dict.fromkeys(few, 0.0))
-    assert worse_in_everything(slow, wrong, ASKED, 1e-3, 1e-3) == []
+    assert worse_in_everything(slow, wrong, CRITERIA, 1e-3, 1e-3) == []
 
 
 def test_only_blocks_of_both_are_compared() -> None:
@@ -213,4 +189,4 @@ def test_only_blocks_of_both_are_compared() -> None:
     late = [replace(block, requests=requests(np.full(60, 1000.0))) for block in fast.stage.blocks]
     kept = [*fast.stage.blocks[:4], *late[4:]]
     longer = replace(fast, stage=replace(fast.stage, blocks=kept))
-    assert worse_in_everything(slow, longer, ASKED, 1e-3, 1e-3)
+    assert worse_in_everything(slow, longer, CRITERIA, 1e-3, 1e-3)

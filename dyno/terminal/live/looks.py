@@ -13,7 +13,6 @@ import msgspec
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import run_inputs
-from dyno.pipeline.failures import FAILURES
 from dyno.terminal.live.view import Look, VariantView
 from foundation.run.journal import UNREADABLE
 from foundation.run.layout import RunDirectory
@@ -70,8 +69,9 @@ class RunLooks:
         """The run as links in `folder`, without the block that is being written."""
         part = RunDirectory(folder)
         run = self._run
-        files = [run.prompts, run.variants, run.environment, run.rates, run.race]
-        files.append(run.path / FAILURES)
+        files = [
+            run.prompts, run.variants, run.environment, run.rates, run.race, run.failures
+        ]  # fmt: skip
         for file in [*(file for file in files if file.exists()), *self._whole]:
             link = folder / file.relative_to(run.path)
             link.parent.mkdir(parents=True, exist_ok=True)

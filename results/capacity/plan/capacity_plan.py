@@ -12,7 +12,6 @@ import msgspec
 
 from results.summary import Estimate, Outcome, Validity
 
-PLAN_FILE = "plan.json"
 HOURS_PER_MONTH = 730.0
 
 RateSource = Literal["model", "measured", "search"]

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from results.statistics.bounded_means import paired_score_bounds
-from results.statistics.intervals import TAIL, Bounds, absent, estimate, exp_, score_p, t_p
+from results.statistics.intervals import TAIL, Bounds, absent, estimate, exp_or_inf, score_p, t_p
 from results.statistics.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds
 from results.statistics.unpaired import Counted, Welch, finite, fisher_p, share_change_bounds
 from results.summary import Difference, Estimate
@@ -105,7 +105,7 @@ def by_blocks(
     if min(before, after, *old, *new) > 0:
         welch = test([log(x) for x in new], [log(x) for x in old])
         ends = [
-            Bounds((exp_(b.low) - 1) * before, (exp_(b.high) - 1) * before) for b in _both(welch)
+            Bounds((exp_or_inf(b.low) - 1) * before, (exp_or_inf(b.high) - 1) * before) for b in _both(welch)
         ]
     else:
         welch = test(new, old)
@@ -186,9 +186,9 @@ def _p_of(bounds: Callable[[float], Bounds]) -> float:
     least, most = log(_LEAST_TAIL), log(0.5)
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
-        ends = bounds(exp_(middle))
+        ends = bounds(exp_or_inf(middle))
         least, most = (middle, most) if ends.low <= 0 <= ends.high else (least, middle)
-    return 2 * exp_(most)
+    return 2 * exp_or_inf(most)
 
 
 def _both(welch: Welch) -> tuple[Bounds, Bounds]:

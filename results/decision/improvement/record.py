@@ -9,7 +9,6 @@ import msgspec
 from results.summary import Decision, Estimate
 
 IMPROVE_SCHEMA_VERSION = 1
-IMPROVE_FILE = "improve.json"
 
 Ending = Literal["ships", "reconsider", "not settled", "time over", "rounds over"]
 
@@ -81,11 +80,6 @@ class ImproveRound(msgspec.Struct, frozen=True, kw_only=True):
     tried: list[TriedRemedy]
     skipped: list[SkippedRemedy]
     headline: str | None = None
-
-
-def round_folder(number: int) -> str:
-    """The folder of a round, in the folder of the run."""
-    return f"improve/round-{number}"
 
 
 class Improvement(msgspec.Struct, frozen=True, kw_only=True):
