@@ -1,4 +1,4 @@
-"""The figures of a plan other than rates and costs: the day, the front and audits."""
+"""The figures of a plan other than rates and costs: the day and the front."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from markupsafe import Markup
 
 from foundation.arrays import Floats
 from foundation.format import capital
-from results.capacity.plan.capacity_plan import Audit, CapacityPlan, DayPlan, VariantCapacity
+from results.capacity.plan.capacity_plan import CapacityPlan, DayPlan, VariantCapacity
 from results.capacity.plan.merits import deciding_cost
 from results.metrics import RECORDS
-from results.report.figures.audit import AuditRow, planned_and_measured
 from results.report.figures.day import Day, replicas_over_day
 from results.report.figures.front import FrontLabels, FrontPoint, pareto_front
-from results.summary import Estimate
 
 
 def day_figure(plan: CapacityPlan, slots: Mapping[str, int]) -> tuple[str, Markup] | None:
@@ -73,17 +71,3 @@ def front_figure(plan: CapacityPlan, slots: Mapping[str, int]) -> Markup | None:
 
 def _latency_metric(variants: Sequence[VariantCapacity]) -> str:
     return next(v.merits.latency_metric for v in variants if v.merits is not None)
-
-
-def audit_figure(audit: Audit, slots: Mapping[str, int]) -> Markup | None:
-    """Expected beside measured; None where nothing of it was measured yet."""
-    if audit.measured is None:
-        return None
-    missing = Estimate(value=None, reason="not measured")
-    rows = [
-        AuditRow(RECORDS[key].label, RECORDS[key].unit, expected, audit.measured.get(key, missing))
-        for key, expected in audit.expected.items()
-        if key in RECORDS
-    ]
-    slot = slots.get(audit.variant, 0)
-    return planned_and_measured(audit.variant, slot, rows) if rows else None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from results.capacity.plan.capacity_plan import CapacityPlan
+from results.report.capacity.audits import AuditLine, audit_lines
 from results.report.capacity.costs import cost_figure
-from results.report.capacity.figures import audit_figure, day_figure, front_figure
+from results.report.capacity.figures import day_figure, front_figure
 from results.report.capacity.rates import rate_figures
 from results.report.capacity.words import CapacityWords, capacity_words
 
@@ -33,10 +34,6 @@ _FRONT = (
     "one of them. Costs go by the lower end of what a replica holds. The dotted steps are the best "
     "quality for the money, and for the latency; whiskers are 95 % intervals."
 )
-_AUDIT = (
-    "The bar is what the plan expected before the load was measured, with its 95 % interval; the "
-    "marker is what was measured then. Each row has a scale of its own, from zero."
-)
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,15 @@ class DrawnPart:
 class CapacitySection:
     """All that the page says of a plan.
 
-    `rates`: small figures, by variant, that stand side by side. `audits`: each in words, with its
-    figure where it was measured. `absent`: the figures that are not there, each with its reason.
+    `rates`: small figures, by variant, that stand side by side. `audits`: each in words, with
+    its lines where it was measured. `absent`: the figures that are not there, each with its reason.
     """
 
     words: CapacityWords
     rates: list[tuple[str, Markup]]
     rates_caption: str
     drawn: list[DrawnPart]
-    audits: list[tuple[str, DrawnPart | None]]
+    audits: list[tuple[str, list[AuditLine]]]
     absent: list[str]
 
 
@@ -72,9 +69,10 @@ def capacity_section(plan: CapacityPlan, slots: Mapping[str, int]) -> CapacitySe
     without = ", ".join(v.variant for v in plan.variants if v.variant not in names)
     if without:
         absent.insert(0, f"latency by rate of {without}: no model, and not two rates measured")
-    plots = [audit_figure(each, slots) for each in plan.audits]
-    parts = [None if plot is None else DrawnPart("", plot, _AUDIT) for plot in plots]
-    audits = list(zip(words.audits, parts, strict=True))
+    audits = [
+        (sentence, audit_lines(each, slots))
+        for sentence, each in zip(words.audits, plan.audits, strict=True)
+    ]
     caption = _RATES + _MODEL * any(v.curve is not None for v in plan.variants)
     return CapacitySection(words, rates, caption, drawn, audits, absent)
 
