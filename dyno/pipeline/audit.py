@@ -41,8 +41,9 @@ REQUESTS = 250
 async def load_audit(run: OpenedRun, audit: Audit) -> RunDirectory:
     """Loads one replica as the audit says. Returns the folder of its journals, laid out as a run.
 
-    Raises SystemFailed, and KeyboardInterrupt.
+    Raises SystemFailed, KeyboardInterrupt, and BadInput for a rate that this machine can't send.
     """
+    check_rate(audit.rate, "--audit")
     folder = _new_folder(run.directory)
     task = asyncio.current_task()
     assert task is not None
@@ -69,7 +70,6 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
     servers = LoadedServers.of(prepared, plan, ServerFolders(folder.logs), progress)
     hosting = servers.hosting
     names = [audit.variant]
-    check_rate(audit.rate, "--audit")
     stage = audit_stage(workload, audit)
     async with AsyncExitStack() as stack:
         stack.enter_context(servers.on_load_cores())
