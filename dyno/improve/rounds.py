@@ -40,7 +40,7 @@ from results.decision.improvement.record import (
 from results.summary import VariantVerdict
 
 Measure = Callable[[Experiment, Path, RunDirectory, Sequence[RunDirectory]], MeasuredRun]
-Duration = Callable[[PlannedRound, Path, MeasuredRun, Sequence[RunDirectory]], float]
+RoundSeconds = Callable[[PlannedRound, Path, MeasuredRun, Sequence[RunDirectory]], float]
 _EXITS: dict[Ending | None, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
 
 
@@ -101,7 +101,7 @@ class Rounds:
     log: Callable[[str], None]
     show: Callable[[ImproveRound], None]
     measure: Measure = measure_run
-    seconds_of: Duration = round_seconds
+    seconds_of: RoundSeconds = round_seconds
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
