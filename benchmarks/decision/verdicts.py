@@ -16,8 +16,7 @@ OUTCOMES = {decision: outcome for outcome, decision in DECISIONS.items()}
 def verdict(
     name: str, outcome: Outcome, metric: str, *, is_baseline: bool, is_judged: bool = True
 ) -> VariantVerdict:
-    """A verdict on the limit of a time. `is_judged`: False where the limit is not on this variant.
-    """
+    """A verdict on the limit of a time; `is_judged`: whether the variant has that limit."""
     label = RECORDS[metric].label
     objective = Objective(
         kind="slo",

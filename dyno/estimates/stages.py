@@ -134,9 +134,7 @@ def _training(prepared: Prepared, pace: Pace, there: Container[str]) -> list[Sta
     return stages
 
 
-def _checkpoints(
-    prepared: Prepared, pace: Pace, there: Container[str]
-) -> list[StageEstimate]:
+def _checkpoints(prepared: Prepared, pace: Pace, there: Container[str]) -> list[StageEstimate]:
     graph = prepared.graph
     bases = {
         graph.place(artifact).removeprefix("checkpoints/"): prepared.base_of(variant)

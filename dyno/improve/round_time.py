@@ -31,9 +31,7 @@ def round_seconds(
     return making + load_seconds(planned, latest)
 
 
-def _making_seconds(
-    experiment: Experiment, where: Path, earlier: Sequence[RunDirectory]
-) -> float:
+def _making_seconds(experiment: Experiment, where: Path, earlier: Sequence[RunDirectory]) -> float:
     """The seconds before the load: trainings, checkpoints and starts, as estimates have them."""
     pace = stored_pace(device_for(experiment.serve).kind)
     with checked_run(experiment, where) as (prepared, plan):

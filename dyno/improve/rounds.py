@@ -122,8 +122,7 @@ class Rounds:
         stored = read_json(run.path, IMPROVE_FILE, Improvement)
         if isinstance(stored, Damage):
             raise BadInput(
-                f"{run.improve}: {stored.why}; move it and {run.rounds} away to "
-                "begin again"
+                f"{run.improve}: {stored.why}; move it and {run.rounds} away to begin again"
             )
         if stored is None:
             return Improvement(

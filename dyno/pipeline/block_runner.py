@@ -55,7 +55,7 @@ class BlockRunner:
         """Runs blocks in order, less those of variants whose server failed.
 
         `what`: their name on the progress bar. `later`: variant and stage of the blocks that may
-        follow. Raises Interrupted after a block was drained, and TimeOver before one that came late.
+        follow. Raises Interrupted after a block was drained, and TimeOver before a late one.
         """
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):

@@ -66,7 +66,9 @@ def look(
     def compare(ours: str, theirs: str) -> list[Worse]:
         if ours not in rivals or theirs not in rivals:
             return []
-        return worse_in_everything(rivals[ours], rivals[theirs], criteria, plan.worse(), plan.shares())
+        return worse_in_everything(
+            rivals[ours], rivals[theirs], criteria, plan.worse(), plan.shares()
+        )
 
     return departures(standings, compare)
 

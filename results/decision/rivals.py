@@ -61,7 +61,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class RaceCriteria:
-    """What a race compares variants in: the metrics of its SLOs, quality, and the price of a request.
+    """What a race compares: the metrics of its SLOs, quality, and the price of a request.
 
     `slos`: times and rates. `shares`: the limits on shares of requests, None where one is relative
     to the baseline. `limits`: what a request may take, which goodput counts by.

@@ -101,7 +101,8 @@ def prompt_ratio_bounds(
         return UNBOUNDED
     bounds = _mean_bounds(mean.pulls / mean.value - base.pulls / base.value, low_tail, high_tail)
     return Bounds(
-        mean.value / base.value * exp_or_inf(bounds.low), mean.value / base.value * exp_or_inf(bounds.high)
+        mean.value / base.value * exp_or_inf(bounds.low),
+        mean.value / base.value * exp_or_inf(bounds.high),
     )
 
 

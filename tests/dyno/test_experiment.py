@@ -34,7 +34,6 @@ plan: {peak_rate: 120/s}
 """
 
 
-
 def test_the_resolved_file_reads_back_as_the_same_experiment(tmp_path: Path) -> None:
     loaded = load(tmp_path, GOOD)
     again = load(tmp_path, loaded.as_yaml())

@@ -46,7 +46,6 @@ NAMES = [
 ]
 
 
-
 def test_a_grid_makes_one_variant_a_combination(tmp_path: Path) -> None:
     experiment = load(tmp_path, FILE)
     assert [v.name for v in experiment.variants] == NAMES

@@ -32,7 +32,9 @@ def test_the_replicas_are_the_load_over_what_one_holds(offered: float, words: st
 
 def test_the_lower_end_of_what_one_holds_counts() -> None:
     held = ModelledRate(Estimate(value=5.0, low=3.0, high=7.0))
-    assert "holds 3 requests/s within the SLO, so 4 hold the 12 " in replicas_sentence("a", 12, held)
+    assert "holds 3 requests/s within the SLO, so 4 hold the 12 " in replicas_sentence(
+        "a", 12, held
+    )
 
 
 def test_without_a_rate_the_reason_is_said() -> None:
@@ -45,7 +47,10 @@ def test_without_a_rate_the_reason_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("sections", "words"),
-    [("slo: {latency_p90: 400ms}", "no model says ("), ("quality: {scorer: exact_match, min: 0.9}", None)],
+    [
+        ("slo: {latency_p90: 400ms}", "no model says ("),
+        ("quality: {scorer: exact_match, min: 0.9}", None),
+    ],
 )
 def test_replicas_are_spoken_of_where_waiting_binds(
     tmp_path: Path, sections: str, words: str | None

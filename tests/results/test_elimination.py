@@ -110,7 +110,9 @@ def test_a_variant_that_may_answer_better_is_not_worse() -> None:
     assert worse_in_everything(*alike, CRITERIA, 1e-3, 1e-3)
     few = dict.fromkeys(list(right)[:20], 1.0)
     assert (
-        worse_in_everything(replace(slow, scores=few), replace(fast, scores=few), CRITERIA, 1e-3, 1e-3)
+        worse_in_everything(
+            replace(slow, scores=few), replace(fast, scores=few), CRITERIA, 1e-3, 1e-3
+        )
         == []
     )
 
@@ -128,7 +130,8 @@ def test_a_limit_on_failures_leaves_it_open_until_the_rival_is_shown_to_keep_it(
     assert worse_in_everything(*two_blocks, CRITERIA, 1e-2, 1e-3) == []
     assert worse_in_everything(*three, CRITERIA, 1e-2, 1e-3)
     assert (
-        worse_in_everything(*three, replace(CRITERIA, shares={"error_rate": None}), 1e-2, 1e-3) == []
+        worse_in_everything(*three, replace(CRITERIA, shares={"error_rate": None}), 1e-2, 1e-3)
+        == []
     )
     failing = replace(
         fast.stage.blocks[0], requests=requests(np.full(60, 100.0), [True] + 59 * [False])

@@ -105,7 +105,8 @@ def by_blocks(
     if min(before, after, *old, *new) > 0:
         welch = test([log(x) for x in new], [log(x) for x in old])
         ends = [
-            Bounds((exp_or_inf(b.low) - 1) * before, (exp_or_inf(b.high) - 1) * before) for b in _both(welch)
+            Bounds((exp_or_inf(b.low) - 1) * before, (exp_or_inf(b.high) - 1) * before)
+            for b in _both(welch)
         ]
     else:
         welch = test(new, old)

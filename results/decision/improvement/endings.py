@@ -74,8 +74,7 @@ def time_over(limit: float) -> str:
 def too_long(needed: float, left: float, limit: float, what: str = "the next round") -> str:
     """`what` takes longer than what is left of the limit; all in seconds."""
     return (
-        f"{what} takes about {duration(needed)}, and {duration(left)} of "
-        f"{duration(limit)} are left"
+        f"{what} takes about {duration(needed)}, and {duration(left)} of {duration(limit)} are left"
     )
 
 
