@@ -22,6 +22,7 @@ from serve import ServePlan
 from serve.dtype import ServedDtype
 from serve.plan import ServerPlan
 from serve.vllm.memory import MemoryEstimate
+from tests.dyno.test_settle_weights import prepared as of_adapters
 
 MODEL_BYTES = 270_000_000
 
@@ -124,6 +125,19 @@ def test_a_closed_loop_takes_what_its_tokens_take(tmp_path: Path) -> None:
     assert load.seconds.low == pytest.approx(2 * 50 * 0.55 / 1.25)
     assert load.seconds.high == pytest.approx(2 * 50 * 1.0 * 1.25)
     assert load.basis == "seen here"
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    of, plan = of_adapters(tmp_path), prepared(tmp_path, "closed")[1]
+    pace = Pace("cpu", [], None)
+    whole = estimate_stages(of, plan, pace)
+    assert [each.kind for each in whole] == ["finetune", "checkpoint", "server", "load"]
+    adapter = of.graph.trained().identity
+    left = estimate_stages(of, plan, pace, {adapter})
+    assert [each.kind for each in left] == ["checkpoint", "server", "load"]
+    every = {artifact.identity for artifact in of.graph.folders}
+    assert [each.kind for each in estimate_stages(of, plan, pace, every)] == ["server", "load"]
 
 
 def test_the_loads_of_models_take_their_time_limit(tmp_path: Path) -> None:
