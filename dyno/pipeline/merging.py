@@ -11,7 +11,7 @@ import msgspec
 
 from dyno.artifacts.record import RECORD
 from dyno.pipeline.environment import note_requests
-from dyno.pipeline.failures import FAILURES, read_failures
+from dyno.pipeline.failures import read_failures
 from dyno.pipeline.part_runs import PartRun, PartRuns
 from foundation.run.ceiling import Ceiling
 from foundation.run.journal import Journal, header_in, read_journal
@@ -144,4 +144,4 @@ def _write_failures(parts: PartRuns, run: RunDirectory) -> None:
         for name, why in read_failures(part.run, names).items()
     }
     if failures:
-        write_json(failures, run.path / FAILURES)
+        write_json(failures, run.failures)
