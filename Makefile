@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo demo-quick test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
 	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-plan bench-steadiness bench-telemetry \
-	bench-kills fuzz-runs fuzz clean
+	bench-kills fuzz-runs fuzz image clean
 
 help: ## Lists the targets (this is what `make` alone does)
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-19s %s\n", $$1, $$2 }'
@@ -86,6 +86,9 @@ fuzz-runs: .venv/.cpu ## Analyses runs made by chance and checks what every comm
 INPUTS ?= 10000000
 fuzz: .venv/.fuzz ## Feeds INPUTS=10000000 broken inputs to all that reads foreign bytes; hours
 	$(BIN)/python -m benchmarks.fuzz.run --inputs $(INPUTS)
+
+image: ## Builds the container image that docs/cluster.md describes, with docker
+	docker build --tag tunedyno:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 .venv/.cpu: requirements/cpu.lock pyproject.toml build_compiled.py loadgen/_compiled.c
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'
