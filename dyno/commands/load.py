@@ -18,8 +18,10 @@ from dyno.pipeline.prepare import prepare
 from dyno.terminal.progress import open_console, progress_for
 from foundation.errors import BadInput
 from foundation.files.scratch import own_temporary_files
+from foundation.format import duration
 from foundation.run.layout import held_run
 from loadgen.event_loop import run as run_loop
+from loadgen.schedule.arrivals import SECOND
 from loadgen.sending.descriptors import allow_connections
 
 __all__ = [
@@ -53,7 +55,8 @@ def load_share(
     shared = part.applied(experiment)
     console = open_console()
     with own_temporary_files(), progress_for(console) as progress, held_run(out) as folder:
-        progress.log(f"{part.words}; {planned_load(shared)}")
+        left = duration((part.start_ns - time.time_ns()) / SECOND)
+        progress.log(f"{part.words} begins in {left}; {planned_load(shared)}")
         prepared = of_any_machine(prepare(shared, Path.cwd(), progress))
         allow_connections(shared.workload, 1, part.share)
         run = folder(f"{shared.name}-part-{part.number}-of-{part.of}")

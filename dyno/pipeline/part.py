@@ -44,7 +44,7 @@ async def send_part(
     begin(prepared, run, progress)
     serving = plan_serving(prepared, run)
     write_variants(prepared, run, serving)
-    load = _PartLoad(part, run, progress)
+    load = PartLoad(part, run, progress)
     await load_in_rounds(prepared, serving, run, progress, Timeline((), "cpu", progress), load)
 
 
@@ -66,7 +66,9 @@ def _record(part: LoadPart) -> PartRecord:
 
 
 @dataclass
-class _PartLoad:
+class PartLoad:
+    """The load of a part: its share of every block, at the block's time."""
+
     part: LoadPart
     run: RunDirectory
     progress: Progress
@@ -87,12 +89,16 @@ class _PartLoad:
         starts_ns = list(self.part.starts_ns([_length_ns(block) for block in blocks]))
         self._log_clock()
         for place, (block, at_ns) in enumerate(zip(blocks, starts_ns, strict=True), start=1):
+            if block.without(runner.hosting.failed) is None:
+                raise runner.hosting.failed[block.variant]
             words = f"block {place} of {len(blocks)}, {_clock_time(at_ns)}"
             await self._wait(at_ns, words)
             try:
-                await runner.run([self._shared(block, at_ns)], f"{self.part.words}: {words}")
+                await runner.run([self.shared(block, at_ns)], f"{self.part.words}: {words}")
             except LateStart as late:
-                raise SystemFailed(self._late(block, place, at_ns, late.late_s)) from None
+                which = f"{self.part.words}: block {block.block} of {block.stage.label}"
+                began = f"{which} began at {_clock_time(at_ns)}"
+                raise SystemFailed(f"{began}, {self._late(place, late.late_s)}") from None
 
     def _log_clock(self) -> None:
         bound_ns = kernel_bound_ns()
@@ -115,7 +121,7 @@ class _PartLoad:
             await asyncio.sleep(min(1.0, left_s))
             self.progress.advance(min(1.0, left_s))
 
-    def _shared(self, block: LoadBlock, at_ns: int) -> LoadBlock:
+    def shared(self, block: LoadBlock, at_ns: int) -> LoadBlock:
         """The part's share of a block that begins at a time of day, ns since 1970."""
         moment = self.clock.moment(at_ns)
         if self.clock.step_ns != self._step_ns:
@@ -128,17 +134,14 @@ class _PartLoad:
         start = SharedStart(self.part.of, moment.monotonic_ns, moment.bound_ns)
         return replace(block, share=self.part.share, shared_start=start)
 
-    def _late(self, block: LoadBlock, place: int, at_ns: int, late_s: float) -> str:
+    def _late(self, place: int, late_s: float) -> str:
         """What a host says that is late for a block: by how much, and what to write."""
-        which = f"{self.part.words}: block {block.block} of {block.stage.label}"
-        began = (
-            f"{which} began at {_clock_time(at_ns)}, and this host was ready {late_s:.1f} s late"
-        )
+        late = f"and this host was ready {late_s:.1f} s late"
         if place == 1:
-            return f"{began}; write a later --start-at on all hosts"
+            return f"{late}; write a later --start-at on all hosts"
         longer = ceil(self.part.gap_s + late_s + 1)
         return (
-            f"{began}, since the answers to the block before it took longer; "
+            f"{late}, since the answers to the block before it took longer; "
             f"write a longer --gap on all hosts, such as --gap {longer}s"
         )
 

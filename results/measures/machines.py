@@ -18,6 +18,12 @@ def machine_doubts(stage: StageData, limits: Limits) -> list[Doubt]:
     return [*_stopped(stage), *_apart(stage, limits)]
 
 
+def machine_note(stage: StageData) -> list[str]:
+    """How many machines sent the stage, where it was more than one."""
+    machines = max((block.machines for block in stage.blocks), default=1)
+    return [f"{machines} machines sent it, each a share of the arrivals"] if machines > 1 else []
+
+
 def _stopped(stage: StageData) -> list[Doubt]:
     """Blocks in which a machine stopped: the others went on, so less was sent than offered."""
     cut_off = [block for block in stage.blocks if block.machines > 1 and block.cut_off]

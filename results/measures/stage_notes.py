@@ -12,6 +12,7 @@ from foundation.format import shortened
 from foundation.run.records import Note
 from foundation.run.requests import Requests
 from results.measures.doubt import some
+from results.measures.machines import machine_note
 from results.measures.steady_state import StageData
 
 # What the notes of records say of the answers that bear them.
@@ -28,7 +29,7 @@ _NOTES: dict[Note, str] = {
 
 def doubts(stage: StageData) -> list[str]:
     """What makes the stage's numbers doubtful, as sentences."""
-    notes = [note for block in stage.blocks for note in block.notes]
+    notes = [*machine_note(stage), *(note for block in stage.blocks for note in block.notes)]
     requests = [block.requests for block in stage.blocks]
     if stage.n == 0:
         return [

@@ -22,8 +22,8 @@ from dyno.commands.merge import merge_load
 from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.from_flags.load_part import LoadPart, text_of
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.blocks import missing_blocks
-from dyno.pipeline.part import of_any_machine, send_part
+from dyno.pipeline.blocks import LoadBlock, missing_blocks
+from dyno.pipeline.part import PartLoad, of_any_machine, send_part
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
 from foundation.errors import SystemFailed
@@ -32,7 +32,9 @@ from foundation.run.layout import RunDirectory
 from foundation.run.part import read_part
 from foundation.run.records import RequestRecord
 from loadgen.event_loop import run as run_loop
-from loadgen.schedule.arrivals import SECOND
+from loadgen.schedule.arrivals import SECOND, WorkerShare
+from loadgen.sending.shared_start import SharedStart
+from loadgen.transport import clocks, time_of_day
 from tests.dyno.test_load_flags import made
 
 PLANNED = 20
@@ -138,10 +140,36 @@ def test_a_host_that_is_late_says_by_how_much(url: str, tmp_path: Path) -> None:
     )
 
 
+def test_a_clock_that_somebody_sets_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a part's later blocks nobody knows then how far they lie from the other hosts'."""
+    offset_ns, said = 10**9, list[str]()
+    monkeypatch.setattr(clocks, "offset_ns", lambda: offset_ns)
+    monkeypatch.setattr(time_of_day, "kernel_bound_ns", lambda: 700)
+
+    class Said(Silent):
+        def log(self, line: str) -> None:
+            said.append(line)
+
+    load = PartLoad(LoadPart(2, 3, datetime.now(UTC), 10.0), RunDirectory(tmp_path), Said())
+    stage = made(rates=["1"]).workload.stages[0]
+    block = LoadBlock("url", "plain", stage, 1, [], made(rates=["1"]).workload, tmp_path / "b")
+    assert load.shared(block, 50).shared_start == SharedStart(3, 10**9 + 50, 700)
+    offset_ns -= 250_000_000
+    for _ in range(2):
+        shared = load.shared(block, 50)
+        assert shared.shared_start == SharedStart(3, 750_000_050, None)
+        assert shared.share == WorkerShare(1, 3)
+    assert [line[:55] for line in said] == [
+        "warning: somebody set the time of day by 250 ms since t"
+    ]
+
+
 @pytest.mark.slow
 def test_a_host_that_is_killed_mid_block(url: str, tmp_path: Path) -> None:
     """Two hosts as two processes. What the dead one sent counts once, what it did not is said."""
-    start = datetime.now(UTC) + timedelta(seconds=15)
+    start = datetime.now(UTC) + timedelta(seconds=30)
     flags = ["--url", url, "--model", "emulated", "--prompt", "Hi", "--rate", "40", "--blocks", "2"]
     flags += ["--duration", "8s", "--warmup", "0s", "--gap", "4s", "--start-at", text_of(start)]
     hosts = [
