@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.http.endpoint import Api
 from foundation.names import checked_name, name_from
@@ -240,19 +241,31 @@ class Deadlines(Section):
     total: Seconds = 300.0
 
 
+_CLUSTER = re.compile(r"auto|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
+
+
+def _cluster(address: str) -> str:
+    if not _CLUSTER.fullmatch(address):
+        raise ValueError(
+            f"{address!r} is no Ray cluster; write auto, HOST:PORT or ray://HOST:10001"
+        )
+    return address
+
+
 class WorkloadConfig(Section):
     """The load: stages one after another, each in `blocks` rounds in which the variants take
     turns.
 
     `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and
     proxies, "auto" depends on the URL. `workers`: processes that share the load; without it, as
-    many as this machine's calibration says the load needs. `dataset` None is the held-out data,
+    many as the calibration of the machine says the load needs. `dataset` None is the held-out data,
     written `eval`. `model`: whether loads that measure each variant's step times follow the stages.
     `search`: written as a stage, `stages: [{search: {max_rate: 50/s}}]`; a search follows them.
     `tokenizer`: the model that counts where the server does not, and whose tokens a
     dataset's lengths are in. `cache_salt`: whether each block gets a prefix cache of its own, or
     the word for its salt. `race`: whether a variant that is shown to break an objective, or to be
     worse than another, is loaded no more. None: only in an experiment that was made for it.
+    `machines`: the Ray cluster whose nodes send the load; None: this machine does.
     """
 
     dataset: Dataset | None = None
@@ -270,6 +283,7 @@ class WorkloadConfig(Section):
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
     workers: int | None = Field(default=None, ge=1)
     search: SearchConfig | None = None
+    machines: Annotated[str, AfterValidator(_cluster)] | None = None
     race: bool | None = None
 
     @model_validator(mode="before")

@@ -58,6 +58,7 @@ def load(
     timeout: flags.Timeout = None,
     slo: flags.Slo = None,
     tokenizer: flags.Tokenizer = None,
+    machines: flags.Machines = None,
     api: flags.Api = None,
     api_key_env: flags.ApiKeyEnv = None,
     header: flags.Headers = None,
@@ -123,6 +124,7 @@ def load(
         ignore_eos=ignore_eos,
         slo=slo or (),
         tokenizer=tokenizer,
+        machines=machines,
     )
     if (part := load_part(share, start_at, gap)) is None:
         load_url(target, source, shape, name, out, as_json=as_json)

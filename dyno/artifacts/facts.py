@@ -27,11 +27,14 @@ _ONLY_FOR_TRAINING = {
 }  # fmt: skip
 IRRELEVANT_TO_PRUNING = IRRELEVANT_TO_ADAPTERS | _ONLY_FOR_TRAINING
 IRRELEVANT_TO_SERVERS = frozenset({"start_timeout", "ports"})
-# The number of blocks changes no block, nor do a race and loads after them; stages and salt are
-# facts of their own.
+# The number of blocks changes no block, nor do a race and loads after them; stages, salt and
+# machines are facts of their own.
 _IRRELEVANT_TO_BLOCKS = frozenset(
-    {"blocks", "stages", "cache_salt", "tokenizer", "dataset", "model", "search", "race"}
-)
+    {
+        "blocks", "stages", "cache_salt", "tokenizer", "dataset", "model", "search", "race",
+        "machines",
+    }
+)  # fmt: skip
 
 # The packages whose versions matter.
 TRAINING = ("tunedyno", "torch", "transformers", "peft", "trl")
@@ -84,8 +87,11 @@ def finetune_facts(
 
 def workload_facts(workload: WorkloadConfig) -> dict[str, Any]:
     """The settings of a workload that every block depends on."""
+    # Absent where this machine sends, as in runs from before there were others.
+    machines = {} if workload.machines is None else {"machines": workload.machines}
     return {
         **section_facts(workload, exclude=_IRRELEVANT_TO_BLOCKS),
+        **machines,
         "cache_salt": isinstance(workload.cache_salt, str),
         "in_order": workload.dataset is not None and workload.dataset.trace is not None,
     }

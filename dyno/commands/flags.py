@@ -162,6 +162,13 @@ Tokenizer = Annotated[
         help="The model whose tokenizer counts tokens, a folder or hub id; --model's if it is here."
     ),
 ]
+Machines = Annotated[
+    str | None,
+    typer.Option(
+        help="Load from the nodes of a Ray cluster: auto (the one on this machine), HOST:PORT or "
+        "ray://HOST:10001."
+    ),
+]
 Api = Annotated[
     str | None, typer.Option(help="chat or completions; what the URL ends in, else chat.")
 ]

@@ -91,6 +91,7 @@ def load_experiment_for(
                 "api": target.effective_api(),
                 "dataset": source.dataset() or "eval",
                 "tokenizer": shape.tokenizer,
+                "machines": shape.machines,
                 "stages": shape.stages(source.recording),
                 "blocks": shape.block_count(source.recording),
                 "sampling": sampling(max_tokens, shape.seed, shape.temperature),

@@ -14,6 +14,7 @@ from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from foundation.files.atomic_write import write_whole
 from foundation.progress import Progress
+from foundation.run.ceiling import Ceiling
 from foundation.run.json_files import read_environment
 from foundation.run.layout import RunDirectory, keep_private
 from loadgen.sending.workers_needed import stored_ceiling
@@ -40,10 +41,17 @@ def begin(
     if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
         write_whole(run.experiment, text)
     _write_environment(prepared, run, measures)
-    if not run.calibration.exists() and (ceiling := stored_ceiling(progress.log)):
-        write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
+    is_own = prepared.experiment.workload.machines is None  # else it is that of the machines
+    if is_own and not run.calibration.exists():
+        write_ceiling(run, stored_ceiling(progress.log))
     if not run.prompts.exists():
         keep_prompts(prepared, run)
+
+
+def write_ceiling(run: RunDirectory, ceiling: Ceiling | None) -> None:
+    """Writes the ceiling of the load generator into a run, if it is known."""
+    if ceiling is not None:
+        write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
 
 
 def begin_stage(prepared: Prepared, run: RunDirectory, progress: Progress) -> None:

@@ -21,6 +21,7 @@ from foundation.format import duration
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress, Silent
 from foundation.run.layout import RunDirectory
+from loadgen.sending.nodes.node import Node
 from serve import Hosting, ServerFailed, TakenOver
 
 
@@ -36,7 +37,7 @@ class TimeOver(Interrupted):
 class BlockRunner:
     """Runs blocks on live endpoints, one at a time, with servers' telemetry before and after each.
 
-    `endpoints`: by variant.
+    `endpoints`: by variant. `nodes`: the machines that send, none where this one does.
     """
 
     hosting: Hosting
@@ -45,6 +46,7 @@ class BlockRunner:
     stop: Stopping
     times: BlockTimes
     out: RunDirectory
+    nodes: Sequence[Node] = ()
 
     async def run(
         self,
@@ -111,7 +113,7 @@ class BlockRunner:
         with self.stop.in_block():
             await guarded(
                 partial(self.hosting.watch, variants),
-                block.run(self.endpoints, progress, self.stop.drain),
+                block.run(self.endpoints, progress, self.stop.drain, self.nodes),
             )
         await self.hosting.sample()
         try:

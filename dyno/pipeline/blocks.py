@@ -29,6 +29,7 @@ from loadgen import (
 )  # fmt: skip
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.schedule.arrivals import ALONE, WHOLE, MixPlace, WorkerShare
+from loadgen.sending.nodes.node import Node
 from loadgen.sending.shared_start import SharedStart
 from results.config import Probe
 
@@ -81,12 +82,19 @@ class LoadBlock:
         return len(self.share.of(self.planned)) if self.planned else 1
 
     async def run(
-        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+        self,
+        endpoints: Mapping[str, Endpoint],
+        progress: Progress,
+        stop: asyncio.Event,
+        nodes: Sequence[Node] = (),
     ) -> None:
-        """Sends the block and writes its journal; once `stop` is set, sends no further request."""
-        await run_block(self.plan(endpoints), self.journal, progress, stop)
+        """Sends the block and writes its journal; once `stop` is set, sends no further request.
 
-    def plan(self, endpoints: Mapping[str, Endpoint]) -> BlockPlan:
+        `nodes`: the machines that send it; without any, this one does.
+        """
+        await run_block(self.plan(endpoints, nodes), self.journal, progress, stop)
+
+    def plan(self, endpoints: Mapping[str, Endpoint], nodes: Sequence[Node] = ()) -> BlockPlan:
         """The requests to send. Puts the incomplete journal of an earlier try aside."""
         put_aside(self.journal)
         workload, seed = self.workload, self.workload.seed
@@ -107,6 +115,7 @@ class LoadBlock:
             identity=self.identity,
             share=self.share,
             shared_start=self.shared_start,
+            nodes=tuple(nodes),
         )
 
 
@@ -147,11 +156,15 @@ class MixedBlock:
         return sum(block.requests for block in self.blocks)
 
     async def run(
-        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+        self,
+        endpoints: Mapping[str, Endpoint],
+        progress: Progress,
+        stop: asyncio.Event,
+        nodes: Sequence[Node] = (),
     ) -> None:
         """Sends the blocks at once; once `stop` is set, sends no further request."""
         await run_mix(
-            {block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop
+            {block.journal: block.plan(endpoints, nodes) for block in self.blocks}, progress, stop
         )
 
 

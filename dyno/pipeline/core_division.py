@@ -17,10 +17,12 @@ def core_division(workload: WorkloadConfig, plan: ServePlan) -> CoreDivision | N
     """The cores of each side; None if they share them.
 
     They share them on a machine with two cores, and where vLLM's threads are bound by hand. A
-    load on accelerators or on APIs elsewhere needs no division.
+    load from other machines, on accelerators or on APIs elsewhere needs no division.
     """
     by_hand = os.environ.get(_BY_HAND, "auto") != "auto"
-    if not plan.servers or by_hand or device_for(plan.config).kind != "cpu":
+    if workload.machines is not None or not plan.servers:
+        return None
+    if by_hand or device_for(plan.config).kind != "cpu":
         return None
     cores, ceiling = usable_cores(), stored_ceiling()
     processes = [workers_for(stage, workload, ceiling, len(cores)) for stage in workload.stages]

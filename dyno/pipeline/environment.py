@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -36,6 +36,15 @@ class Hardware(TypedDict):
     memory_bytes: int
     accelerators: list[str]
     system: str
+
+
+class SendingNode(TypedDict):
+    """A machine that sent a share of the load. `id`: of the cluster's engine."""
+
+    id: str
+    host: str
+    cores: int
+    cpu: str
 
 
 class MachineEnvironment(TypedDict):
@@ -74,6 +83,13 @@ def note_cores(file: Path, division: CoreDivision | None) -> None:
     if division is not None:
         words = {name: processor_words(numbers) for name, numbers in vars(division).items()}
         _add(file, "cores", words)
+
+
+def note_nodes(file: Path, nodes: Iterable[SendingNode]) -> None:
+    """Adds the machines that send to `environment.json`, to those that sent earlier."""
+    earlier = read_environment(file.parent).whole.get("nodes")
+    if added := {each["id"]: each for each in (*(earlier or ()), *nodes)}:
+        _add(file, "nodes", list(added.values()))
 
 
 def _add(file: Path, name: str, value: object) -> None:

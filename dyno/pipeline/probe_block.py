@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,13 @@ from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
 from loadgen import run_block
 from loadgen.schedule.arrivals import Schedule
+from loadgen.sending.nodes.node import Node
+from loadgen.sending.origin import Origin
 from results.capacity.search.backlog import backlog_grows
 
 SETTLED = 8.0
 """After so many times the latency of an idle server, no load is building up any more."""
 _POLL_S = 0.25
-_LEAD_NS = 100_000_000
 
 
 @dataclass
@@ -29,13 +30,18 @@ class ProbeBlock(LoadBlock):
     idle_s: float | None = None
 
     async def run(
-        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+        self,
+        endpoints: Mapping[str, Endpoint],
+        progress: Progress,
+        stop: asyncio.Event,
+        nodes: Sequence[Node] = (),
     ) -> None:
         """Sends the block; no further request once `stop` is set or the backlog grows."""
         if self.idle_s is None:
-            await super().run(endpoints, progress, stop)
+            await super().run(endpoints, progress, stop, nodes)
             return
-        plan, ended, enough = self.plan(endpoints), _Ended(progress), asyncio.Event()
+        plan, enough = self.plan(endpoints, nodes), asyncio.Event()
+        ended = _Ended(progress, plan.lead_ns)
         assert plan.timetable is not None
         watching = asyncio.create_task(
             self._watch(plan.timetable, self.idle_s, ended, stop, enough)
@@ -83,14 +89,15 @@ def counts_from_ns(timetable: Schedule, idle_s: float) -> float:
 class _Ended:
     """Passes progress on, and counts the requests that ended."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, lead_ns: int) -> None:
+        self._progress, self._lead_ns = progress, lead_ns
         self.count, self.origin_ns = 0, 0
 
-    async def start(self) -> int:
-        """The origin of the block, on CLOCK_MONOTONIC."""
-        self.origin_ns = time.monotonic_ns() + _LEAD_NS
-        return self.origin_ns
+    async def start(self) -> Origin:
+        """The origin of the block."""
+        origin = Origin.ahead(self._lead_ns)
+        self.origin_ns = origin.monotonic_ns
+        return origin
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
         self._progress.stage(name, total, unit)

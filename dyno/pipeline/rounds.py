@@ -14,6 +14,7 @@ from dyno.pipeline.blocks import variants_named
 from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
 from dyno.pipeline.loaded_servers import LoadedServers
+from dyno.pipeline.nodes import open_nodes, record_nodes
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from dyno.pipeline.warm_up import at_measured_rates, warmed_up
@@ -93,6 +94,8 @@ class _Rounds:
             stack.enter_context(handled(self._stop.actions))
             for port in self._trace_ports(names):
                 await stack.enter_async_context(traces(port, self.out.traces, self.progress.log))
+            nodes = await stack.enter_async_context(open_nodes(self.prepared.experiment.workload))
+            record_nodes(nodes, self.out)
             stack.enter_context(self._servers.on_load_cores())
             with self.timeline.doing("server", len(servers), largest, part):
                 try:
@@ -108,7 +111,7 @@ class _Rounds:
             note_requests(self.out.environment, notes)
             note_cores(self.out.environment, self._servers.cores)
             runner = BlockRunner(
-                self._hosting, endpoints, self.progress, self._stop, self.times, self.out
+                self._hosting, endpoints, self.progress, self._stop, self.times, self.out, nodes
             )
             # Later rounds use the corrected prompts and the rates that this one measured.
             self.prepared = await warmed_up(self.prepared, list(endpoints), self.out, runner)

@@ -17,6 +17,7 @@ from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.decide import decide, run_inputs, settled, unraced_inputs
 from dyno.pipeline.environment import note_requests
 from dyno.pipeline.measure import Decisions, measure
+from dyno.pipeline.nodes import check_nodes
 from dyno.pipeline.prepare import check_disk
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.search_plan import check_search, searches_of, write_search
@@ -44,6 +45,7 @@ def run_pipeline(
     `source`: the experiment file of a new run. Raises what the stages raise; finished work stays.
     """
     check_search(prepared.experiment)
+    check_nodes(prepared.experiment.workload, progress)
     prepared = with_earlier_measurements(prepared, run)
     check_disk(prepared, run)
     plan_serving(prepared, run)

@@ -40,7 +40,8 @@ def check_search(experiment: Experiment) -> None:
             "workload.dataset: sessions of several turns arrive, and a session is several "
             "requests; search with single prompts"
         )
-    check_rate(search.max_rate, "max_rate")
+    if experiment.workload.machines is None:
+        check_rate(search.max_rate, "max_rate")
 
 
 def searches_of(

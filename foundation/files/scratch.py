@@ -74,6 +74,12 @@ def temporary_root() -> Path:
     )
 
 
+def outer_temporary_folder() -> Path:
+    """The folder for temporary files of other programs, outside of our own scratch folder."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if folder.name.startswith(PREFIX) else folder
+
+
 def sweep_dead(root: Path) -> None:
     """Remove the folders below `root` whose owner is dead, and end the processes in them.
 

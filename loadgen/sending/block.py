@@ -30,12 +30,17 @@ from loadgen.schedule.arrivals import (
     warmup_of,
 )
 from loadgen.sending.fetch import extended_form
+from loadgen.sending.nodes.node import Node
+from loadgen.sending.origin import Origin
 from loadgen.sending.pacing import closed_loop, open_loop
 from loadgen.sending.shared_start import SharedStart
 from loadgen.sending.traffic import Traffic
 from loadgen.transport import Transport, open_transport
 
 _LEAD_NS = 20_000_000
+# Workers get the origin so long before it, and those on other machines so long.
+_WORKERS_LEAD_NS = 100_000_000
+_NODES_LEAD_NS = 1_000_000_000
 _BEAT_S = 0.02
 _NEW_OBJECTS = 2_000
 
@@ -49,7 +54,8 @@ class BlockPlan:
     `place`: the variant's in a mix. `tokenizer`: the model folder that counts tokens where the
     server does not. `identity`: what the journal is a measurement of. `share`: the part that this
     process sends; `run_block` divides it among the workers it starts. `shared_start`: where other
-    machines send the rest.
+    machines send the rest. `nodes`: the machines that send the share; without any, this one does.
+    `arrivals`: the whole block's, where another machine computed them from its files.
     """
 
     endpoint: Endpoint
@@ -64,13 +70,20 @@ class BlockPlan:
     identity: str = ""
     share: WorkerShare = WHOLE
     shared_start: SharedStart | None = None
+    nodes: tuple[Node, ...] = ()
+    arrivals: Schedule | None = None
 
     @property
     def timetable(self) -> Schedule | None:
         """The whole block's arrivals, None for a closed loop."""
-        if not self.stage.open_loop:
-            return None
+        if not self.stage.open_loop or self.arrivals is not None:
+            return self.arrivals
         return schedule(self.stage, self.seed, self.block, self.workload.warmup, self.place)
+
+    @property
+    def lead_ns(self) -> int:
+        """How long before the origin several workers get it, ns."""
+        return _NODES_LEAD_NS if self.nodes else _WORKERS_LEAD_NS
 
     @property
     def cache_salt(self) -> str | None:
@@ -101,11 +114,11 @@ async def send_block(
     journal: Path,
     progress: Progress,
     stop: asyncio.Event,
-    start: Callable[[], Awaitable[int]],
+    start: Callable[[], Awaitable[Origin]],
 ) -> JournalEnd:
     """Sends this process's share of a block and leaves its journal. `start` returns the origin.
 
-    The origin is on CLOCK_MONOTONIC, ns. When `stop` is set no more requests are sent, those in
+    When `stop` is set no more requests are sent, those in
     flight finish, and planned requests that were never sent are recorded as cancelled. Cancelling
     the coroutine also ends those in flight. The journal is whole either way.
     """
@@ -114,15 +127,16 @@ async def send_block(
     with _short_collections():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await extended_form(transport, workload.deadlines.connect)
-            origin_ns = await start()
-            header = _header(plan, transport, timetable, origin_ns)
+            origin = await start()
+            header = _header(plan, transport, timetable, origin.monotonic_ns)
             with JournalWriter(journal, header) as writer:
                 traffic = Traffic(
                     transport,
                     plan.endpoint,
                     workload,
                     plan.request_format(extended),
-                    origin_ns,
+                    origin.monotonic_ns,
+                    origin.key_ns,
                     writer,
                     progress,
                     tokenizer,
@@ -130,9 +144,9 @@ async def send_block(
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
 
 
-async def near_origin() -> int:
+async def near_origin() -> Origin:
     """An origin a little ahead, so that an arrival at 0 is not late from the start."""
-    return time.monotonic_ns() + _LEAD_NS
+    return Origin.ahead(_LEAD_NS)
 
 
 async def _drive(

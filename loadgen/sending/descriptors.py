@@ -34,7 +34,7 @@ def allow_connections(workload: WorkloadConfig, variants: int, share: WorkerShar
     """Lets this process, and the workers it will start, open as many files as the load needs.
 
     `share`: of the load, what this machine sends. Raises BadInput where the system does not allow
-    it.
+    it, unless other machines send.
     """
     import resource
 
@@ -44,12 +44,12 @@ def allow_connections(workload: WorkloadConfig, variants: int, share: WorkerShar
         most = len(share.of(most_in_flight(stage, workload, variants)))
         workers = workers_for(stage, workload, stored_ceiling(), os.cpu_count() or 1, share)
         needed = ceil(most / workers) + is_open + _SPARE
-        if resource.RLIM_INFINITY != hard < needed:
+        if workload.machines is None and resource.RLIM_INFINITY != hard < needed:
             raise BadInput(
                 f"{stage.label}: up to {most:,} requests in flight need {needed:,} open files, "
                 f"and the system allows {hard:,}: allow more (ulimit -n), or write a lower "
                 "concurrency, rate or workload.max_in_flight"
             )
         if resource.RLIM_INFINITY != soft < needed:
-            soft = needed
+            soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,4 +1,4 @@
-"""Sends a block with several worker processes.
+"""Sends a block with several workers: processes on this machine, or on others.
 
 They share one schedule and one origin. Each sends its share, and their journals are merged at the
 end.
@@ -9,33 +9,53 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from foundation.run.records import JournalEnd
 from loadgen.sending.block import BlockPlan, near_origin, send_block
-from loadgen.sending.journal_parts import merge
+from loadgen.sending.journal_parts import merge, part_of
 from loadgen.sending.local_worker import LocalWorker
+from loadgen.sending.nodes.fleet import machines_of, node_workers
+from loadgen.sending.origin import Origin
 from loadgen.sending.workers_needed import stored_ceiling, workers_for
 
-# Workers get the origin this long before it.
-_LEAD_NS = 100_000_000
+
+class Worker(Protocol):
+    """Sends its share of a block, wherever it runs, and leaves its part of the journal here."""
+
+    part: Path
+
+    async def start(self, folder: str) -> None:
+        """Starts it in `folder` and waits until it has a connection."""
+
+    async def begin(self, origin: Origin) -> None:
+        """Has it send its share from this origin on."""
+
+    async def order(self, line: str) -> None:
+        """Has it `stop`, and finish what is in flight, or `cancel` that too."""
+
+    async def follow(self, progress: Progress) -> None:
+        """Passes on its progress until it has ended and its part is here."""
+
+    async def close(self) -> None:
+        """Ends it at once where it still runs."""
 
 
 async def run_mix(plans: Mapping[Path, BlockPlan], progress: Progress, stop: asyncio.Event) -> None:
     """Runs the blocks of a mix, by journal, at the same time from one origin, like `run_block`."""
-    ready, origin_ns = asyncio.Barrier(len(plans)), 0
+    ready, origin = asyncio.Barrier(len(plans)), None
+    lead_ns = max(plan.lead_ns for plan in plans.values())
 
-    async def start() -> int:
-        nonlocal origin_ns
+    async def start() -> Origin:
+        nonlocal origin
         await ready.wait()
-        origin_ns = origin_ns or time.monotonic_ns() + _LEAD_NS
-        return origin_ns
+        origin = origin or Origin.ahead(lead_ns)
+        return origin
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -50,39 +70,48 @@ async def run_block(
     journal: Path,
     progress: Progress,
     stop: asyncio.Event,
-    start: Callable[[], Awaitable[int]] | None = None,
+    start: Callable[[], Awaitable[Origin]] | None = None,
 ) -> JournalEnd:
     """Runs a block and leaves its journal. `progress` advances by 1 for every record.
 
     `start` returns the origin. When `stop` is set no more requests are sent, those in flight
     finish, and planned requests that were never sent are recorded as cancelled. Cancelling the
     coroutine also ends those in flight. The journal is whole either way. With several workers each
-    writes a part (`NAME.part-0`, ...), and the parts are merged at the end.
+    writes a part (`NAME.part-0`, ...), and the parts are merged at the end. Where a worker fails,
+    the others end at once, and the journal has their records and no end line.
     """
     _merge_leftovers(journal)
     start = start or (plan.shared_start.origin if plan.shared_start else None)
-    workers = _workers(plan)
-    if workers == 1:
+    nodes = node_workers(plan, journal)
+    fleet: Sequence[Worker] = nodes or _local_workers(plan, journal)
+    if not fleet:
         return await send_block(plan, journal, progress, stop, start or near_origin)
+
+    async def soon() -> Origin:
+        return Origin.ahead(plan.lead_ns)
+
     journal.parent.mkdir(parents=True, exist_ok=True)
-    parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
-    fleet = [
-        LocalWorker(replace(plan, share=share), part, core)
-        for share, part, core in zip(
-            plan.share.divided(workers), parts, _own_cores(workers), strict=True
-        )
-    ]
     try:
-        await _run_fleet(fleet, progress, stop, start)
-    except asyncio.CancelledError:
-        merge(parts, journal)
-        raise
-    end = merge(parts, journal)
+        await _run_fleet(fleet, progress, stop, start or soon)
+    finally:
+        end = merge([worker.part for worker in fleet], journal, machines_of(nodes))
     if end is None:
         raise SystemFailed(
-            f"a load generator worker wrote no whole journal; its part lies beside {journal}"
+            f"a load generator worker wrote no whole journal; what there is lies in {journal}"
         )
     return end
+
+
+def _local_workers(plan: BlockPlan, journal: Path) -> list[LocalWorker]:
+    """The workers of a block on this machine; none where this process sends it alone."""
+    workers = _workers(plan)
+    if workers == 1:
+        return []
+    shares, cores = plan.share.divided(workers), _own_cores(workers)
+    return [
+        LocalWorker(replace(plan, share=share), part_of(journal, number), core)
+        for number, (share, core) in enumerate(zip(shares, cores, strict=True))
+    ]
 
 
 def _workers(plan: BlockPlan) -> int:
@@ -108,38 +137,44 @@ def _merge_leftovers(journal: Path) -> None:
 
 
 async def _run_fleet(
-    fleet: Sequence[LocalWorker],
+    fleet: Sequence[Worker],
     progress: Progress,
     stop: asyncio.Event,
-    start: Callable[[], Awaitable[int]] | None,
+    start: Callable[[], Awaitable[Origin]],
 ) -> None:
-    """Runs the workers to their end. No worker process is left, whatever happens."""
-    folder = ExitStack()
-    try:
-        empty = folder.enter_context(tempfile.TemporaryDirectory(prefix="tunedyno-"))
-        await asyncio.gather(*(worker.start(empty) for worker in fleet))
-        origin_ns = await start() if start else time.monotonic_ns() + _LEAD_NS
-        for worker in fleet:
-            worker.order(f"origin {origin_ns}")
-        stopper = asyncio.create_task(_stop_fleet(stop, fleet))
+    """Runs the workers to their end. No worker is left, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="tunedyno-") as empty:
         try:
-            await asyncio.gather(*(worker.follow(progress) for worker in fleet))
+            await asyncio.gather(*(worker.start(empty) for worker in fleet))
+            origin = await start()
+            await asyncio.gather(*(worker.begin(origin) for worker in fleet))
+            stopper = asyncio.create_task(_stop_fleet(stop, fleet))
+            try:
+                await _follow(fleet, progress)
+            finally:
+                stopper.cancel()
         finally:
-            stopper.cancel()
-    except asyncio.CancelledError:
-        for worker in fleet:
-            worker.order("cancel")
-        await asyncio.gather(*(worker.wait() for worker in fleet))
-        raise
+            await asyncio.gather(*(worker.close() for worker in fleet))
+
+
+async def _follow(fleet: Sequence[Worker], progress: Progress) -> None:
+    """Waits until all workers have ended. Where one fails, has the others end at once.
+
+    Raises the error of one that failed.
+    """
+    following = [asyncio.create_task(worker.follow(progress)) for worker in fleet]
+    try:
+        await asyncio.wait(following, return_when=asyncio.FIRST_EXCEPTION)
     finally:
-        for worker in fleet:
-            worker.kill()
-        await asyncio.gather(*(worker.wait() for worker in fleet))
-        folder.close()
+        running = [worker for worker, task in zip(fleet, following, strict=True) if not task.done()]
+        orders = (worker.order("cancel") for worker in running)
+        await asyncio.gather(*orders, *following, return_exceptions=True)
+    for task in following:
+        task.result()
 
 
-async def _stop_fleet(stop: asyncio.Event, fleet: Sequence[LocalWorker]) -> None:
+async def _stop_fleet(stop: asyncio.Event, fleet: Sequence[Worker]) -> None:
     """Orders the workers to stop once `stop` is set."""
     await stop.wait()
-    for worker in fleet:
-        worker.order("stop")
+    # A node that is lost fails where it is followed.
+    await asyncio.gather(*(worker.order("stop") for worker in fleet), return_exceptions=True)

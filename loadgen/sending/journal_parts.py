@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -14,28 +15,61 @@ from foundation.files.atomic_write import whole_file
 from foundation.run.records import JournalEnd, JournalHeader
 
 
-def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """The machines that a journal's parts come from, seen from this one.
+
+    `count` of them. `origin_monotonic_ns`, `origin_unix_ns`: the block's origin on the clocks here.
+    `clock_bound_ns`, `clock_step_ns`: as in the journal's header and end line.
+    """
+
+    count: int
+    origin_monotonic_ns: int
+    origin_unix_ns: int
+    clock_bound_ns: int | None
+    clock_step_ns: int = 0
+
+
+def part_of(journal: Path, number: int) -> Path:
+    """The file of a part, beside the journal."""
+    return journal.with_suffix(f".part-{number}")
+
+
+def merge(
+    parts: Sequence[Path], journal: Path, machines: Machines | None = None
+) -> JournalEnd | None:
     """Merges the workers' parts into one journal and removes them: records in the order they
     ended.
 
     Where a worker was killed before it wrote its end line, the journal has none either, and None is
     returned. Where one was killed before its header, nothing is merged and all parts stay.
+    `machines`: where they come from, None for this one.
     """
     headers = [_first_line(part) for part in parts if part.is_file()]
     if not headers or not all(line.endswith(b"\n") for line in headers):
         return None
     header = msgspec.json.decode(headers[0], type=JournalHeader)
-    end = join(parts, journal, header, len(parts))
+    if machines is not None:
+        header = msgspec.structs.replace(
+            header,
+            machines=machines.count,
+            clock_bound_ns=machines.clock_bound_ns,
+            origin_monotonic_ns=machines.origin_monotonic_ns,
+            origin_unix_ns=machines.origin_unix_ns,
+        )
+    end = join(parts, journal, header, len(parts), machines.clock_step_ns if machines else 0)
     for part in parts:
         part.unlink(missing_ok=True)
     return end
 
 
-def join(parts: Sequence[Path], journal: Path, header: JournalHeader, of: int) -> JournalEnd | None:
+def join(
+    parts: Sequence[Path], journal: Path, header: JournalHeader, of: int, clock_step_ns: int = 0
+) -> JournalEnd | None:
     """Writes one journal with this header from parts, and leaves the parts as they are.
 
     Where one of the `of` parts of the block is not there, or has no end line, the journal has none
-    either, and None is returned.
+    either, and None is returned. `clock_step_ns`: how far a machine's clock was set against ours.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
@@ -46,7 +80,7 @@ def join(parts: Sequence[Path], journal: Path, header: JournalHeader, of: int) -
             out.write(msgspec.json.encode(header) + b"\n")
             rows = heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0])
             out.writelines(line for _, line in rows)
-            end = _joint_end(ends, header) if len(ends) == of else None
+            end = _joint_end(ends, header, clock_step_ns) if len(ends) == of else None
             if end is not None:
                 out.write(msgspec.json.encode(end) + b"\n")
     return end
@@ -57,7 +91,7 @@ def _first_line(file: Path) -> bytes:
         return stream.readline()
 
 
-def _joint_end(ends: Sequence[JournalEnd], header: JournalHeader) -> JournalEnd:
+def _joint_end(ends: Sequence[JournalEnd], header: JournalHeader, clock_step_ns: int) -> JournalEnd:
     """The end line of the merged journal."""
     window_end = min if header.concurrency else max
     return JournalEnd(
@@ -66,7 +100,7 @@ def _joint_end(ends: Sequence[JournalEnd], header: JournalHeader) -> JournalEnd:
         window_end_ns=window_end(end.window_end_ns for end in ends),
         loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
         client_cpu_s=sum(end.client_cpu_s for end in ends),
-        clock_step_ns=max(end.clock_step_ns for end in ends),
+        clock_step_ns=max((clock_step_ns, *(end.clock_step_ns for end in ends)), key=abs),
     )
 
 

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 from pathlib import Path
-
-import msgspec
 
 from foundation.errors import SystemFailed
 from foundation.processes.python_child import run_module
 from foundation.progress import Progress
 from loadgen.sending.block import BlockPlan
-
-
-class WorkerMessage(msgspec.Struct, omit_defaults=True):
-    """A line from a worker.
-
-    `ready`: it can start. `ended`: requests that ended since the last line, with a `note` on them.
-    `error`: why it ends.
-    """
-
-    ready: bool = False
-    ended: int = 0
-    note: str = ""
-    error: str = ""
+from loadgen.sending.origin import Origin
+from loadgen.sending.worker_task import WorkerTask, WorkerMessage, decoded_message
 
 
 class LocalWorker:
@@ -35,7 +21,8 @@ class LocalWorker:
     """
 
     def __init__(self, plan: BlockPlan, part: Path, core: int | None) -> None:
-        self._plan, self._part, self._core = plan, part, core
+        self.part = part
+        self._plan, self._core = plan, core
         self._process: asyncio.subprocess.Process | None = None
         self._complaints: asyncio.Task[bytes] | None = None
 
@@ -50,7 +37,7 @@ class LocalWorker:
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
         assert self._process.stdin is not None
-        work = pickle.dumps((self._plan, self._part.absolute()))
+        work = WorkerTask(self._plan, self.part.absolute()).pickled()
         self._process.stdin.write(len(work).to_bytes(8, "big") + work)
         assert self._process.stderr is not None
         # Read all the time. A worker whose complaints fill the pipe would wait for us, and we for
@@ -60,7 +47,11 @@ class LocalWorker:
         if not (await self._next_message()).ready:
             raise SystemFailed(f"load generator worker {self._plan.share.worker} did not start")
 
-    def order(self, line: str) -> None:
+    async def begin(self, origin: Origin) -> None:
+        """Has it send its share from this origin on."""
+        await self.order(f"origin {origin.monotonic_ns} {origin.key_ns}")
+
+    async def order(self, line: str) -> None:
         """Writes a line of orders to it; nothing where it is gone."""
         if (
             self._process is not None
@@ -73,27 +64,24 @@ class LocalWorker:
         """Passes on the worker's progress until it has ended."""
         assert self._process is not None and self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            message = _decoded(line)
+            message = decoded_message(line)
             for _ in range(message.ended):
                 progress.advance(1, f"worker {self._plan.share.worker}: {message.note}")
         await self._check()
 
-    async def wait(self) -> None:
-        """Waits for its end."""
+    async def close(self) -> None:
+        """Ends it at once where it still runs."""
         if self._process is not None:
+            if self._process.returncode is None:
+                self._process.kill()
             await self._process.wait()
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
 
     async def _next_message(self) -> WorkerMessage:
         assert self._process is not None and self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
             await self._check()
-        return _decoded(line) if line else WorkerMessage()
+        return decoded_message(line) if line else WorkerMessage()
 
     async def _check(self) -> None:
         assert self._process is not None and self._complaints is not None
@@ -107,11 +95,3 @@ class LocalWorker:
     def _pin(self) -> None:
         if self._process is not None and self._core is not None:
             os.sched_setaffinity(self._process.pid, {self._core})
-
-
-def _decoded(line: bytes) -> WorkerMessage:
-    """A worker's message. Raises SystemFailed where it reports an error."""
-    message = msgspec.json.decode(line, type=WorkerMessage)
-    if message.error:
-        raise SystemFailed(message.error)
-    return message

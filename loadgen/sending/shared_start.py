@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from foundation.errors import SystemFailed
 from loadgen.schedule.arrivals import SECOND
+from loadgen.sending.origin import Origin
 
 # What it takes to tell local workers the origin.
 _LEAD_NS = 100_000_000
@@ -32,9 +33,9 @@ class SharedStart:
     origin_ns: int
     bound_ns: int | None
 
-    async def origin(self) -> int:
+    async def origin(self) -> Origin:
         """The origin. Raises LateStart where it is too near to begin in time, or over."""
         late_ns = time.monotonic_ns() + _LEAD_NS - self.origin_ns
         if late_ns > 0:
             raise LateStart(late_ns / SECOND)
-        return self.origin_ns
+        return Origin(self.origin_ns, self.origin_ns)

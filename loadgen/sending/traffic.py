@@ -37,8 +37,8 @@ class PlannedRequest(NamedTuple):
 class Traffic:
     """The state that the requests of a block share.
 
-    `tokenizer` counts where the server does not. `stopped_ns`: when the first planned request was
-    given up, from the origin; None where none was.
+    `key_ns`: that of the `Origin`. `tokenizer` counts where the server does not. `stopped_ns`: when
+    the first planned request was given up, from the origin; None where none was.
     """
 
     transport: Transport
@@ -46,6 +46,7 @@ class Traffic:
     workload: WorkloadConfig
     request_format: RequestFormat
     origin_ns: int
+    key_ns: int
     writer: JournalWriter
     progress: Progress
     tokenizer: ModelTokenizer | None = None
@@ -97,7 +98,7 @@ class Traffic:
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
-        key = request_key(self.origin_ns, request.number)
+        key = request_key(self.key_ns, request.number)
         exchange = Exchange(reply, time.monotonic_ns(), self._backlog, key)
         watch = Watch(task, exchange, reply, self.workload.deadlines)
         # Kept as text: an exception in a local variable of its own frame is a reference cycle.

@@ -1,7 +1,8 @@
-"""`python -m loadgen.sending.worker`: one process of a fleet.
+"""`python -m loadgen.sending.worker`: one process of a fleet, or all that a node sends of a block.
 
-It reads a pickled plan from standard input, then lines of orders: `origin NS` starts, `stop`
-drains, `cancel` ends at once. The end of input means that the parent is gone, and ends it too.
+It reads a pickled `WorkerTask` from standard input, then lines of orders: `origin NS KEY` starts,
+`stop` drains, `cancel` ends at once. The end of input means that the parent is gone, and
+ends it too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import msgspec
 from foundation.errors import DynoError
 from loadgen.event_loop import run
 from loadgen.sending.block import send_block
-from loadgen.sending.local_worker import WorkerMessage
+from loadgen.sending.fleet import run_block
+from loadgen.sending.origin import Origin
+from loadgen.sending.worker_task import WorkerTask
+from loadgen.sending.worker_task import WorkerMessage
 
 _REPORT_EVERY_S = 0.1
 
@@ -51,20 +55,20 @@ async def _main() -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
     )
-    plan, part = pickle.loads(
+    task: WorkerTask = pickle.loads(
         await orders.readexactly(int.from_bytes(await orders.readexactly(8), "big"))
     )
     stop, origin = asyncio.Event(), asyncio.get_running_loop().create_future()
     reporter = _Reporter()
 
-    async def start() -> int:
+    async def start() -> Origin:
         _send(WorkerMessage(ready=True))
-        return int(await origin)
+        return Origin(*await origin)
 
     async def obey(sending: asyncio.Task[object]) -> None:
         while order := (await orders.readline()).split():
             if order[0] == b"origin":
-                origin.set_result(int(order[1]))
+                origin.set_result(map(int, order[1:]))
             elif order[0] == b"stop":
                 stop.set()
             else:
@@ -76,7 +80,8 @@ async def _main() -> None:
             await asyncio.sleep(_REPORT_EVERY_S)
             reporter.report()
 
-    sending = asyncio.create_task(send_block(plan, part, reporter, stop, start))
+    send = run_block if task.by_fleet else send_block
+    sending = asyncio.create_task(send(task.plan, task.part, reporter, stop, start))
     others = [asyncio.create_task(obey(sending)), asyncio.create_task(report())]
     try:
         await sending
@@ -85,8 +90,8 @@ async def _main() -> None:
     except DynoError as error:
         _send(WorkerMessage(error=str(error)))
     finally:
-        for task in others:
-            task.cancel()
+        for each in others:
+            each.cancel()
         reporter.report()
 
 

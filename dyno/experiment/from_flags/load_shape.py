@@ -48,6 +48,7 @@ class LoadShape:
     ignore_eos: bool = False
     slo: Sequence[str] = ()
     tokenizer: str | None = None
+    machines: str | None = None
 
     def check(self, trace: Recording | None) -> None:
         """Raises BadInput for flags that do not go together, or measure nothing."""

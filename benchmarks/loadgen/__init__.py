@@ -1,0 +1,1 @@
+"""Measures a load that comes from several machines."""

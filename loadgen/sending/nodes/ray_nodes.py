@@ -1,0 +1,213 @@
+"""The nodes of a Ray cluster, through a driver in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from foundation.errors import BadInput, SystemFailed
+from foundation.files.scratch import outer_temporary_folder
+from foundation.processes.python_child import run_module
+from loadgen.sending.nodes.checks import check_versions
+from loadgen.sending.nodes.clock import ClockOffset, clock_offset
+from loadgen.sending.nodes.node import SILENCE_S, START_S, NodeFacts, NodeLost, NodeMessages
+from loadgen.sending.nodes.facts import facts_here
+from loadgen.sending.nodes.ray_frames import (
+    NodeAnswer,
+    NodeCall,
+    OpenedCluster,
+    framed,
+    read_frame,
+)
+
+T = TypeVar("T")
+# Ray looks for a cluster for a minute; then its actors start.
+_OPEN_S = 180.0
+_LEAVE_S = 10.0
+_LAST_WORDS = 300
+
+
+@asynccontextmanager
+async def ray_nodes(address: str) -> AsyncIterator[Sequence[RayNode]]:
+    """The nodes of the cluster at `address`, which may be "auto", each with tunedyno like here.
+
+    Starts no cluster. Raises BadInput without Ray or a cluster, and for a node that differs. At the
+    end nothing of ours is left on the nodes.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BadInput('workload.machines needs Ray: pip install "tunedyno[ray]"')
+    with tempfile.TemporaryDirectory(prefix="tunedyno-") as empty:
+        driver = await _started(address, empty)
+        try:
+            opened = await driver.opened()
+            nodes = [RayNode(driver, id_, _facts(told)) for id_, told in opened.nodes.items()]
+            check_versions([node.facts for node in nodes], facts_here())
+            yield nodes
+        finally:
+            await driver.close()
+
+
+def _facts(told: dict[str, object]) -> NodeFacts:
+    """A node's facts. Raises BadInput for those that another tunedyno writes."""
+    try:
+        return msgspec.convert(told, NodeFacts)
+    except msgspec.ValidationError as error:
+        name = told.get("name", "?")
+        raise BadInput(
+            f"workload.machines: node {name} has another tunedyno ({error}); "
+            "install the same one there"
+        ) from None
+
+
+class RayNode:
+    """A node of a cluster; its methods are those of `Node`."""
+
+    def __init__(self, driver: _Driver, id_: str, facts: NodeFacts) -> None:
+        self._driver = driver
+        self.id, self.facts = id_, facts
+
+    async def clock(self) -> ClockOffset:
+        """Its clock against ours, now."""
+        pings = await self._call("pings", list[tuple[int, int, int, int]])
+        try:
+            return clock_offset(*np.array(pings, np.int64).reshape(-1, 4).T)
+        except ValueError as error:
+            raise self._lost(f"its clock can't be read: {error}") from None
+
+    async def start(self, work: bytes) -> tuple[int, bytes]:
+        """Starts a worker on a pickle; returns its job's number and its first line."""
+        return await self._call("start", tuple[int, bytes], work, more_s=START_S)
+
+    async def order(self, job: int, line: str) -> None:
+        """Writes a line of orders to a job's worker."""
+        await self._call("order", type(None), job, line)
+
+    async def messages(self, job: int) -> NodeMessages:
+        """What a job's worker says, after a short while or its end."""
+        kind = tuple[list[bytes], int | None, str]
+        lines, code, complaints = await self._call("messages", kind, job)
+        return NodeMessages(lines=lines, code=code, complaints=complaints)
+
+    async def piece(self, job: int, offset: int) -> bytes:
+        """A piece of a job's journal."""
+        return await self._call("piece", bytes, job, offset)
+
+    async def end(self, job: int) -> None:
+        """Ends a job, whatever it does."""
+        await self._call("end", type(None), job)
+
+    async def _call(
+        self,
+        method: str,
+        kind: type[T],
+        *arguments: int | str | bytes,
+        more_s: float = 0.0,
+    ) -> T:
+        patience_s = SILENCE_S + more_s
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await self._driver.answer(self.id, method, arguments)
+        except TimeoutError:
+            raise self._lost(f"no answer for {patience_s:g} s") from None
+        if answer.error:
+            raise self._lost(answer.error)
+        return msgspec.msgpack.decode(answer.value, type=kind)
+
+    def _lost(self, why: str) -> NodeLost:
+        return NodeLost(f"node {self.facts.name} was lost ({why})")
+
+
+async def _started(address: str, folder: str) -> _Driver:
+    """A driver that works in `folder`, and looks for clusters where other programs keep them."""
+    process = await asyncio.create_subprocess_exec(
+        *run_module("loadgen.sending.nodes.ray_driver", address),
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(outer_temporary_folder())},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is ours to pass on
+    )
+    return _Driver(process)
+
+
+class _Driver:
+    """A process that passes calls on to nodes, and what it answers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin and process.stdout and process.stderr
+        self._process, self._calls, self._answers = process, process.stdin, process.stdout
+        self._complaints = asyncio.create_task(process.stderr.read())
+        self._listening: asyncio.Task[None] | None = None
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[NodeAnswer]] = {}
+
+    async def opened(self) -> OpenedCluster:
+        """The nodes. Raises BadInput where there are none."""
+        try:
+            async with asyncio.timeout(_OPEN_S):
+                frame = await read_frame(self._answers)
+        except TimeoutError:
+            raise SystemFailed(f"Ray did not answer within {_OPEN_S:g} s") from None
+        if not frame:
+            raise SystemFailed("Ray's driver ended before it had a cluster", await self._words())
+        cluster = msgspec.msgpack.decode(frame, type=OpenedCluster)
+        if cluster.error:
+            raise BadInput(f"workload.machines: {cluster.error}")
+        self._listening = asyncio.create_task(self._listen())
+        return cluster
+
+    async def answer(
+        self, node: str, method: str, arguments: Sequence[int | str | bytes]
+    ) -> NodeAnswer:
+        """The answer to a call, or why the driver can give none."""
+        assert self._listening is not None
+        if self._listening.done():
+            return NodeAnswer(-1, error=await self._ended())
+        number = next(self._numbers)
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._calls.write(framed(NodeCall(number, node, method, list(arguments))))
+        try:
+            return await waiting
+        finally:
+            del self._waiting[number]
+
+    async def close(self) -> None:
+        """Has it leave the cluster, or ends it after a while."""
+        self._calls.close()
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        for task in (self._listening, self._complaints):
+            if task is not None:
+                task.cancel()
+
+    async def _listen(self) -> None:
+        while frame := await read_frame(self._answers):
+            answer = msgspec.msgpack.decode(frame, type=NodeAnswer)
+            if (waiting := self._waiting.get(answer.number)) and not waiting.done():
+                waiting.set_result(answer)
+        error = await self._ended()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(NodeAnswer(-1, error=error))
+
+    async def _ended(self) -> str:
+        return f"Ray's driver ended: {await self._words()}"
+
+    async def _words(self) -> str:
+        """The end of what it complained about."""
+        complaints = (await self._complaints).decode("utf-8", "replace").split()
+        return " ".join(complaints)[-_LAST_WORDS:]
