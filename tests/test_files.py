@@ -25,7 +25,6 @@ PARTS_ARE_HARMLESS = {
     "loadgen/emulator/engine_record.py": 1,
     "loadgen/emulator/truth.py": 1,
     "loadgen/sending/journal_parts.py": 1,
-    "loadgen/sending/nodes/ray_driver.py": 1,
     "loadgen/sending/nodes/worker.py": 1,
     "quantize/llmcompressor/calibrated.py": 2,
     "results/schema.py": 1,

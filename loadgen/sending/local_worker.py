@@ -11,7 +11,7 @@ from foundation.processes.python_child import run_module
 from foundation.progress import Progress
 from loadgen.sending.block import BlockPlan
 from loadgen.sending.origin import Origin
-from loadgen.sending.worker_task import WorkerTask, WorkerMessage, decoded_message
+from loadgen.sending.worker_task import WorkerMessage, WorkerTask, decoded_message
 
 
 class LocalWorker:

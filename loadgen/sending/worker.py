@@ -18,8 +18,7 @@ from loadgen.event_loop import run
 from loadgen.sending.block import send_block
 from loadgen.sending.fleet import run_block
 from loadgen.sending.origin import Origin
-from loadgen.sending.worker_task import WorkerTask
-from loadgen.sending.worker_task import WorkerMessage
+from loadgen.sending.worker_task import WorkerMessage, WorkerTask
 
 _REPORT_EVERY_S = 0.1
 

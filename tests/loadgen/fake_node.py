@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from loadgen.sending.nodes.clock import PINGS, ClockOffset, clock_offset
-from loadgen.sending.nodes.node import NodeFacts, NodeLost, NodeMessages
 from loadgen.sending.nodes.facts import facts_here
+from loadgen.sending.nodes.node import NodeFacts, NodeLost, NodeMessages
 from loadgen.sending.nodes.process import NodeProcess
 
 
@@ -47,7 +47,7 @@ class FakeNode:
             self.calls_left -= 1
         self._check()
         lines, code, complaints = await asyncio.to_thread(self.process.messages, job)
-        return NodeMessages(lines=lines, code=code, complaints=complaints)
+        return NodeMessages(lines, code, complaints)
 
     async def piece(self, job: int, offset: int) -> bytes:
         self._check()

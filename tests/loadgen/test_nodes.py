@@ -21,6 +21,7 @@ from loadgen import BlockPlan, run_block
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.event_loop import run
 from loadgen.schedule.arrivals import schedule
+from loadgen.sending import block
 from loadgen.sending.nodes import job, ray_nodes
 from loadgen.sending.nodes.checks import (
     calibration_notes,
@@ -29,9 +30,9 @@ from loadgen.sending.nodes.checks import (
     check_versions,
     slowest_ceiling,
 )
+from loadgen.sending.nodes.facts import facts_here
 from loadgen.sending.nodes.fleet import node_workers
 from loadgen.sending.nodes.node import NodeLost
-from loadgen.sending.nodes.facts import facts_here
 from loadgen.sending.nodes.process import NodeProcess
 from loadgen.sending.nodes.ray_frames import NodeAnswer
 from loadgen.sending.worker_task import PART, WorkerTask
@@ -40,6 +41,12 @@ from tests.loadgen.fake_node import FakeNode, facts
 
 MS = 1_000_000
 AHEAD_NS = 250 * MS
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These nodes get the origin at once."""
+    monkeypatch.setattr(block, "_NODES_LEAD_NS", 100 * MS)
 
 
 def plan_of(
@@ -54,7 +61,7 @@ def plan_of(
 def test_nodes_with_other_clocks_keep_one_schedule(emulator: StartEmulator, tmp_path: Path) -> None:
     server = emulator("--tokens", "3", "--itl", "10ms")
     nodes = [FakeNode("ahead", AHEAD_NS), FakeNode("behind", -AHEAD_NS)]
-    stage, path = {"rate": 60, "requests": 40}, tmp_path / "block.jsonl"
+    stage, path = {"rate": 200, "requests": 40}, tmp_path / "block.jsonl"
     plan = plan_of(server.endpoint, stage, nodes, workers=1)
     run(run_block(plan, path, Silent(), asyncio.Event()))
     for node in nodes:
@@ -85,7 +92,7 @@ def test_a_lost_node_ends_the_block_and_costs_its_own_requests(
     emulator: StartEmulator, tmp_path: Path
 ) -> None:
     server = emulator("--tokens", "1")
-    nodes, path = [FakeNode("left"), FakeNode("gone", lost_after=4)], tmp_path / "block.jsonl"
+    nodes, path = [FakeNode("left"), FakeNode("gone", lost_after=8)], tmp_path / "block.jsonl"
     plan = plan_of(server.endpoint, {"rate": 50, "duration": "60s"}, nodes)
     assert plan.timetable is not None
     lost = len(range(1, len(plan.timetable.times_ns), 2))
@@ -165,8 +172,9 @@ def test_the_slowest_node_decides_what_all_can_send() -> None:
 
 @pytest.mark.parametrize("address", ["auto", "head:6379", "10.0.0.1:6379", "ray://head:10001"])
 def test_a_cluster_is_named_by_an_address_and_journals_are_of_it(address: str) -> None:
-    one = WorkloadConfig.model_validate({"stages": [{"rate": 1, "requests": 1}]})
-    other = one.model_validate({**one.model_dump(), "machines": address})
+    stages = [{"rate": 1, "requests": 1}]
+    one = WorkloadConfig.model_validate({"stages": stages})
+    other = WorkloadConfig.model_validate({"stages": stages, "machines": address})
     assert "machines" not in workload_facts(one)
     assert workload_facts(other) == {**workload_facts(one), "machines": address}
 
@@ -191,7 +199,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
 class _Deaf:
     """A driver whose cluster does not answer."""
 
-    async def answer(self, node: str, method: str, arguments: object) -> NodeAnswer:
+    async def answer(self, *call: object) -> NodeAnswer:
         return await asyncio.get_running_loop().create_future()
 
 

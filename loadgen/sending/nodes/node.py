@@ -38,7 +38,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
 
 
-class NodeMessages(msgspec.Struct, frozen=True, kw_only=True):
+class NodeMessages(msgspec.Struct, frozen=True, array_like=True):
     """The lines of a job's worker since the last call.
 
     `code`: its exit code once it has ended and every line is here, with its `complaints`.

@@ -129,7 +129,8 @@ async def _answer(call: NodeCall, actor: Any, answers: IO[bytes]) -> None:
         if call.method == "pings":
             value: object = await asyncio.to_thread(_pings, actor)
         else:
-            value = await getattr(actor, call.method).remote(*call.arguments)
+            arguments = [call.work] if call.method == "start" else call.arguments
+            value = await getattr(actor, call.method).remote(*arguments)
     except (ray.exceptions.RayError, OSError) as error:
         _write(answers, NodeAnswer(call.number, error=_reason(error)))
     else:

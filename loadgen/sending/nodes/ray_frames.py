@@ -9,12 +9,16 @@ import msgspec
 
 
 class NodeCall(msgspec.Struct, frozen=True):
-    """A method of the `NodeProcess` on a node, with its arguments. `pings` is the driver's own."""
+    """A method of the `NodeProcess` on a node, with its arguments; `work` is that of `start`.
+
+    `pings` is the driver's own.
+    """
 
     number: int
     node: str
     method: str
-    arguments: list[int | str | bytes] = []
+    arguments: list[int | str] = []
+    work: bytes = b""
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):

@@ -19,8 +19,8 @@ from foundation.files.scratch import outer_temporary_folder
 from foundation.processes.python_child import run_module
 from loadgen.sending.nodes.checks import check_versions
 from loadgen.sending.nodes.clock import ClockOffset, clock_offset
-from loadgen.sending.nodes.node import SILENCE_S, START_S, NodeFacts, NodeLost, NodeMessages
 from loadgen.sending.nodes.facts import facts_here
+from loadgen.sending.nodes.node import SILENCE_S, START_S, NodeFacts, NodeLost, NodeMessages
 from loadgen.sending.nodes.ray_frames import (
     NodeAnswer,
     NodeCall,
@@ -85,7 +85,7 @@ class RayNode:
 
     async def start(self, work: bytes) -> tuple[int, bytes]:
         """Starts a worker on a pickle; returns its job's number and its first line."""
-        return await self._call("start", tuple[int, bytes], work, more_s=START_S)
+        return await self._call("start", tuple[int, bytes], work=work, more_s=START_S)
 
     async def order(self, job: int, line: str) -> None:
         """Writes a line of orders to a job's worker."""
@@ -93,9 +93,7 @@ class RayNode:
 
     async def messages(self, job: int) -> NodeMessages:
         """What a job's worker says, after a short while or its end."""
-        kind = tuple[list[bytes], int | None, str]
-        lines, code, complaints = await self._call("messages", kind, job)
-        return NodeMessages(lines=lines, code=code, complaints=complaints)
+        return await self._call("messages", NodeMessages, job)
 
     async def piece(self, job: int, offset: int) -> bytes:
         """A piece of a job's journal."""
@@ -109,13 +107,14 @@ class RayNode:
         self,
         method: str,
         kind: type[T],
-        *arguments: int | str | bytes,
+        *arguments: int | str,
+        work: bytes = b"",
         more_s: float = 0.0,
     ) -> T:
         patience_s = SILENCE_S + more_s
         try:
             async with asyncio.timeout(patience_s):
-                answer = await self._driver.answer(self.id, method, arguments)
+                answer = await self._driver.answer(self.id, method, arguments, work)
         except TimeoutError:
             raise self._lost(f"no answer for {patience_s:g} s") from None
         if answer.error:
@@ -167,15 +166,16 @@ class _Driver:
         return cluster
 
     async def answer(
-        self, node: str, method: str, arguments: Sequence[int | str | bytes]
+        self, node: str, method: str, arguments: Sequence[int | str], work: bytes
     ) -> NodeAnswer:
         """The answer to a call, or why the driver can give none."""
         assert self._listening is not None
         if self._listening.done():
             return NodeAnswer(-1, error=await self._ended())
         number = next(self._numbers)
-        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._calls.write(framed(NodeCall(number, node, method, list(arguments))))
+        waiting: asyncio.Future[NodeAnswer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
+        self._calls.write(framed(NodeCall(number, node, method, list(arguments), work)))
         try:
             return await waiting
         finally:

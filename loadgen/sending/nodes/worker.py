@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from foundation.errors import SystemFailed
@@ -11,7 +12,7 @@ from loadgen.sending.block import BlockPlan
 from loadgen.sending.nodes.clock import ClockDrift, ClockOffset
 from loadgen.sending.nodes.node import Node, NodeLost
 from loadgen.sending.origin import Origin
-from loadgen.sending.worker_task import PART, WorkerTask, WorkerMessage, decoded_message
+from loadgen.sending.worker_task import PART, WorkerMessage, WorkerTask, decoded_message
 
 
 class NodeWorker:
@@ -72,10 +73,8 @@ class NodeWorker:
     async def close(self) -> None:
         """Ends the job where the node is still there."""
         if self._job is not None:
-            try:
+            with suppress(NodeLost):  # it ends the job itself once nobody asks for it
                 await self._node.end(self._job)
-            except NodeLost:
-                pass  # it ends the job itself once nobody asks for it
 
     async def _end_of_job(self, progress: Progress) -> tuple[int, str]:
         """Passes all messages on; returns exit code and complaints."""
