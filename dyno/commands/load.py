@@ -48,6 +48,8 @@ def load_share(
     target: Target, source: PromptSource, shape: LoadShape, name: str, out: Path, part: LoadPart
 ) -> None:
     """Sends this host's part of a load in a new run directory under `out`."""
+    if shape.machines is not None:
+        raise BadInput("--machines: with --share each host sends its own part; leave one out")
     if target.traces is not None:
         raise BadInput("--traces: a server sends its traces to one host; leave it out with --share")
     experiment = load_experiment_for(target, source, shape, name)
