@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from foundation.run.part import PartRecord
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
 from results.capacity.model.record import EngineModels
 from results.capacity.plan.capacity_plan import CapacityPlan
@@ -31,6 +32,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "journal-record": RequestRecord,
     "journal-end": JournalEnd,
     "prompt": Prompt,
+    "part": PartRecord,
 }
 
 

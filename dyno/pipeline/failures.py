@@ -13,6 +13,7 @@ from foundation.progress import Progress
 from foundation.run.journal import UNREADABLE, Damage, is_whole
 from foundation.run.json_files import read_json
 from foundation.run.layout import FAILURES_FILE, RunDirectory
+from foundation.run.part import PART
 from foundation.run.records import RequestRecord
 
 # The last requests of a block, which show whether its server was still there.
@@ -46,7 +47,9 @@ def record_failures(
         for line in failure.detail.splitlines():
             if line not in str(failure):
                 progress.log(f"  {line}")
-    progress.log(f"{', '.join(failures)}: not measured further; resuming {run.path} tries again")
+    is_part = (run.path / PART).is_file()
+    later = "its part of the load is lost" if is_part else f"resuming {run.path} tries again"
+    progress.log(f"{', '.join(failures)}: not measured further; {later}")
 
 
 def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
+from dyno.pipeline.failures import read_failures
 from foundation.errors import BadInput
 from foundation.files.folder_lock import check_free
 from foundation.path_fields import expanded
@@ -77,9 +78,10 @@ def read_parts(paths: Sequence[Path], *, partial: bool) -> PartRuns:
     _check_journals(parts)
     for part in parts:
         if not part.journals and not partial:
+            failures = read_failures(part.run, ()).values()
             raise BadInput(
-                f"{part.run.path}: no journal under load/, so it sent nothing; "
-                "accept what is lost with --partial"
+                f"{part.run.path}: no journal under load/ "
+                f"({next(iter(failures), 'it sent nothing')}); accept what is lost with --partial"
             )
     if not (sent := [part for part in parts if part.journals]):
         raise BadInput(f"{parts[0].run.path}: no part sent anything")

@@ -23,6 +23,7 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     where nobody knew.
     """
 
+    schema_version: int = 1
     share: _FROM_1
     of: _FROM_1
     start_at: str

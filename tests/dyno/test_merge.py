@@ -185,7 +185,7 @@ def test_parts_that_are_not_all_there(tmp_path: Path) -> None:
 
 def test_a_part_that_sent_nothing(tmp_path: Path) -> None:
     parts = [write_load_part(tmp_path, share, 2, blocks=2 - share % 2 * 2) for share in (1, 2)]
-    says = f"{parts[0]}: no journal under load/, so it sent nothing; accept what is lost with"
+    says = f"{parts[0]}: no journal under load/ (it sent nothing); accept what is lost with --p"
     assert refusal(parts, tmp_path / "runs").startswith(says)
     found = read_parts(parts, partial=True)
     assert [part.run.path for part in found.parts] == [parts[1]] and found.missing == [1]
