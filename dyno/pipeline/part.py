@@ -92,13 +92,15 @@ class PartLoad:
             if block.without(runner.hosting.failed) is None:
                 raise runner.hosting.failed[block.variant]
             words = f"block {place} of {len(blocks)}, {_clock_time(at_ns)}"
-            await self._wait(at_ns, words)
+            has_waited = await self._wait(at_ns, words)
             try:
                 await runner.run([self.shared(block, at_ns)], f"{self.part.words}: {words}")
             except LateStart as late:
                 which = f"{self.part.words}: block {block.block} of {block.stage.label}"
                 began = f"{which} began at {_clock_time(at_ns)}"
-                raise SystemFailed(f"{began}, {self._late(place, late.late_s)}") from None
+                raise SystemFailed(
+                    f"{began}, {self._late(place, late.late_s, has_waited)}"
+                ) from None
 
     def _log_clock(self) -> None:
         bound_ns = kernel_bound_ns()
@@ -111,15 +113,19 @@ class PartLoad:
             )
         )
 
-    async def _wait(self, at_ns: int, words: str) -> None:
-        """Waits until it is time to prepare a block, and shows how long that takes."""
+    async def _wait(self, at_ns: int, words: str) -> bool:
+        """Waits until it is time to prepare a block, and shows how long that takes.
+
+        Returns False where that time is over already.
+        """
         wait_s = (at_ns - time.time_ns()) / SECOND - _LEAD_S
         if wait_s <= 0:
-            return
+            return False
         self.progress.stage(f"wait for {words}", ceil(wait_s), "s")
         while (left_s := (at_ns - time.time_ns()) / SECOND - _LEAD_S) > 0:
             await asyncio.sleep(min(1.0, left_s))
             self.progress.advance(min(1.0, left_s))
+        return True
 
     def shared(self, block: LoadBlock, at_ns: int) -> LoadBlock:
         """The part's share of a block that begins at a time of day, ns since 1970."""
@@ -134,9 +140,14 @@ class PartLoad:
         start = SharedStart(self.part.of, moment.monotonic_ns, moment.bound_ns)
         return replace(block, share=self.part.share, shared_start=start)
 
-    def _late(self, place: int, late_s: float) -> str:
+    def _late(self, place: int, late_s: float, has_waited: bool) -> str:
         """What a host says that is late for a block: by how much, and what to write."""
         late = f"and this host was ready {late_s:.1f} s late"
+        if has_waited:
+            return (
+                f"{late}, since it took over {_LEAD_S:.0f} s to start its processes; "
+                "free it from other work"
+            )
         if place == 1:
             return f"{late}; write a later --start-at on all hosts"
         longer = ceil(self.part.gap_s + late_s + 1)

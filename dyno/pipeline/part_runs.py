@@ -15,9 +15,10 @@ from foundation.errors import BadInput
 from foundation.files.folder_lock import check_free
 from foundation.path_fields import expanded
 from foundation.run.journal import header_in, journal_files
-from foundation.run.layout import RunDirectory
+from foundation.run.json_files import read_json
+from foundation.run.layout import VARIANTS, RunDirectory
 from foundation.run.part import PART, PartRecord, read_part
-from foundation.run.records import JournalHeader
+from foundation.run.records import JournalHeader, VariantRecord
 from results.comparison.stored_runs.settings import lines, setting_changes
 
 # What differs between the parts of one block: a host's processes and its clock.
@@ -108,8 +109,12 @@ def _folders(path: Path) -> list[Path]:
 
 def _read(folder: Path) -> PartRun:
     check_free(folder)
-    run = RunDirectory(folder)
-    return PartRun(run, read_part(folder), load_experiment(run.experiment))
+    run, record = RunDirectory(folder), read_part(folder)
+    if not isinstance(read_json(folder, VARIANTS, list[VariantRecord]), list):
+        raise BadInput(
+            f"{run.variants}: can't be read; copy it from another part, where it is the same"
+        )
+    return PartRun(run, record, load_experiment(run.experiment))
 
 
 def _check_together(one: PartRun, two: PartRun) -> None:

@@ -179,6 +179,10 @@ def test_parts_that_are_not_all_there(tmp_path: Path) -> None:
     assert refusal([tmp_path / "none"], out) == (
         f"{tmp_path / 'none'}: no part of a load, it has no part.json; dyno load --share sends one"
     )
+    (two / "variants.json").unlink()
+    assert refusal([one, two, three], out) == (
+        f"{two / 'variants.json'}: can't be read; copy it from another part, where it is the same"
+    )
     (two / "part.json").write_text('{"share": 0}')
     assert refusal([one, two, three], out).startswith(f"{two / 'part.json'}: can't be read (")
 
