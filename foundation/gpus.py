@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -19,6 +20,15 @@ def smallest_gpu_bytes() -> int | None:
     """Memory of the smallest GPU in bytes; None without one."""
     sizes = [line.removesuffix(" MiB") for line in _query("memory.total")]
     return min((int(size) << 20 for size in sizes if size.isdigit()), default=None)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that programs here may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return _query("index")
+    names = (name.strip() for name in named.split(","))
+    return [name for name in names if name and name != "-1"]
 
 
 def compute_capability() -> float | None:

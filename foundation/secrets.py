@@ -18,6 +18,7 @@ _BEGINNING = 8
 """So many first characters of a secret do not occur by chance."""
 _SAFE = re.compile("[0-9A-Za-z]+")
 _ENTITIES = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD = re.compile(r"[^\W\d_]{1,11}|\d+")
 _KEY = re.compile(
     r"(?:[spr]k[-_]|gsk_|hf_|gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|nvapi-|pplx-|r8_"
@@ -34,6 +35,19 @@ _KEY_NAME = re.compile(
 def looks_like_key(text: str) -> bool:
     """Whether a text begins as the API keys of well-known services do."""
     return _KEY.match(text) is not None
+
+
+def check_variable(name: str) -> str:
+    """The name of an environment variable, unchanged.
+
+    Raises ValueError for a text that is no such name, or an API key; the error does not repeat it.
+    """
+    if not _VARIABLE.fullmatch(name) or looks_like_key(name):
+        raise ValueError(
+            "write the name of the variable that holds the key, such as PROD_KEY, "
+            "and not the key itself"
+        )
+    return name
 
 
 def names_a_secret(name: str) -> bool:

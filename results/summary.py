@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from foundation.run.records import RouterKind
 from results.race import Race
 
 SCHEMA_VERSION = 1
@@ -167,6 +168,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     whether conversations of several requests arrive. `examples` has, by class of failure, what the
     first of it said. `arrivals`: how requests came: "constant", "poisson", "gamma", "trace" (whose
     rate is a mean only) or "closed".
+    `replicas`: how many servers answered together, chosen by `router`, so that the rate of one is
+    `offered_rate / replicas`.
     """
 
     stage: str
@@ -193,6 +196,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     examples: dict[str, str] = {}
     waterfall: Waterfall | None = None
     waterfall_difference: WaterfallDifference | None = None
+    replicas: int = 1
+    router: RouterKind | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):

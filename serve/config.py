@@ -6,14 +6,16 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from foundation.path_fields import PathField
-from foundation.secrets import looks_like_key, names_a_secret
+from foundation.secrets import check_variable, looks_like_key, names_a_secret
 from foundation.section import Differences, Section
 from foundation.units import Bytes, Count, Seconds, Share
+from serve.ports import HOST, is_loopback
 
 Option = Annotated[str, PathField(or_name=True, dotted=True)]
 """A vLLM option's value: a path if it begins with "~" or names a file beside the experiment."""
@@ -23,6 +25,10 @@ class ServerSettings(Section):
     """The settings of one server, which may differ by variant.
 
     `kv_cache` is for CPUs; on a GPU `gpu_memory_utilization` sets the size of the KV cache.
+    `replicas`: so many servers, each of which serves the variant. `router`: who divides requests
+    among them, the load generator in turns or the program vllm-router. `tensor_parallel` and
+    `pipeline_parallel` divide a model among workers, `data_parallel` copies it within a server.
+    `executor` starts the workers: processes on this machine, or Ray; "auto" leaves it to vLLM.
     `engine`: further vLLM options by their long names (`{max-num-seqs: 64}`), checked against
     vLLM's own parser. A mapping becomes JSON; null leaves an option to vLLM.
     """
@@ -33,6 +39,11 @@ class ServerSettings(Section):
     kv_cache: Bytes = 1 << 30
     gpu_memory_utilization: Share = 0.9
     tensor_parallel: int = Field(default=1, ge=1)
+    pipeline_parallel: int = Field(default=1, ge=1)
+    data_parallel: int = Field(default=1, ge=1)
+    executor: Literal["auto", "mp", "ray"] = "auto"
+    replicas: int = Field(default=1, ge=1)
+    router: Literal["round-robin", "vllm-router"] = "round-robin"
     engine: dict[str, Option | int | float | bool | None] = Field(default_factory=dict)
 
     @field_validator("engine", mode="before")
@@ -73,6 +84,8 @@ class VariantServe(Differences, ServerSettings):
         "residency": "it says how all servers share the machine; write it under serve",
         "memory": "it is what all servers have together; write it under serve",
         "ports": "all servers take theirs from one range; write it under serve",
+        "host": "all servers listen on one address; write it under serve",
+        "api_key_env": "all servers have one key then; write it under serve",
         "start_timeout": "it changes no server; write the longest one under serve",
         "trust_remote_code": "whom to trust is no setting to compare; write it under serve",
         "engine_record": "it slows a server a little, so all have it or none; write it under serve",
@@ -90,6 +103,8 @@ class ServeConfig(ServerSettings):
     `memory`: bytes for all servers (default: free memory here, or the accelerator's size).
     `trust_remote_code`: vLLM may run Python code that comes with a model.
     `ports`: "FIRST-LAST" (default: any free port).
+    `host`: the IPv4 address that servers listen on; another than this machine's own needs
+    `api_key_env`, the environment variable with the key that every request must carry.
     `engine_record`: each server writes a line for each request and each step of its engine into
     the run's `engine/`.
     """
@@ -101,6 +116,47 @@ class ServeConfig(ServerSettings):
     trust_remote_code: bool = False
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
     engine_record: bool = True
+    host: str = HOST
+    api_key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _keyed_beyond_this_machine(self) -> ServeConfig:
+        if not is_loopback(self.host) and self.api_key_env is None:
+            raise ValueError(
+                f"host: other machines reach {self.host}; write api_key_env, the environment "
+                "variable with the key that requests must carry"
+            )
+        return self
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            return str(IPv4Address(value))
+        except ValueError:
+            raise ValueError(
+                f"{value!r} is no IPv4 address; write 0.0.0.0 for every address of this machine"
+            ) from None
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        return None if value is None else check_variable(value)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a program divides requests among replicas."""
+        return self.router == "vllm-router" and self.replicas > 1
+
+    @property
+    def workers(self) -> int:
+        """The workers of one server that divide its model."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def accelerators(self) -> int:
+        """The accelerators of one server."""
+        return self.workers * self.data_parallel
 
     def of_variant(self, own: VariantServe | None) -> ServeConfig:
         """The section with a variant's own settings in place of its.

@@ -10,8 +10,9 @@ from typing import Literal
 
 import psutil
 
-from foundation.gpus import smallest_gpu_bytes
+from foundation.gpus import smallest_gpu_bytes, visible_gpus
 from serve.config import ServeConfig
+from serve.ray_cluster import RayCluster
 
 LEFT_FREE_BYTES = 1_000_000_000
 """For the load generator, the analysis and the file cache."""
@@ -28,12 +29,16 @@ class Device:
     `starts_together`: how many servers may start at once.
     `host_memory_bytes`: room for the weights of sleeping servers; None if the accelerator is in
     another machine.
+    `accelerators`: the names of this machine's, as CUDA_VISIBLE_DEVICES takes them.
+    `cluster`: what Ray's cluster has, where a server's executor is Ray and one runs.
     """
 
     kind: Literal["cpu", "cuda"]
     memory_bytes: int | None
     starts_together: int
     host_memory_bytes: int | None = None
+    accelerators: tuple[str, ...] = ()
+    cluster: RayCluster | None = None
 
 
 def device_for(config: ServeConfig) -> Device:
@@ -50,7 +55,8 @@ def device_for(config: ServeConfig) -> Device:
         together = STARTS_A_CORE * max(1, len(os.sched_getaffinity(0)))
         return Device("cpu", config.memory or free, together, free)
     gpu_bytes = smallest_gpu_bytes()
-    return Device("cuda", config.memory or gpu_bytes, 1, free if gpu_bytes else None)
+    host_bytes = free if gpu_bytes else None
+    return Device("cuda", config.memory or gpu_bytes, 1, host_bytes, tuple(visible_gpus()))
 
 
 def built_for() -> Literal["cpu", "cuda"]:
@@ -60,6 +66,11 @@ def built_for() -> Literal["cpu", "cuda"]:
     except metadata.PackageNotFoundError:
         return "cuda"
     return "cpu"
+
+
+def bound_by_hand() -> bool:
+    """Whether somebody bound the threads of vLLM's CPU workers to cores."""
+    return os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto") != "auto"
 
 
 def _free_memory() -> int:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
+from serve.key import ServerKey
+from serve.placement import own_processors
 from serve.plan import ServePlan, ServerPlan
+from serve.replicas import endpoints_of, replica_groups
+from serve.router import Router
 from serve.server import PATIENCE_S, VllmServer
 from serve.telemetry import SampledServer, Telemetry
 from serve.vllm.failures import ServerFailed
@@ -55,6 +59,7 @@ class Hosting:
         self._patience = patience
         self.failed: dict[str, ServerFailed] = {}
         self._up: list[VllmServer] = []
+        self._routers: list[Router] = []
         self._sampling: Telemetry | None = None
         self._one_awake: OneAwake | None = None
 
@@ -69,8 +74,9 @@ class Hosting:
         servers outlives the round, however the round ends.
         """
         others = [v.elsewhere for v in self._plan.elsewhere if v.name in names and v.elsewhere]
+        keys: dict[str, ServerKey] = {}
         servers = [
-            self._server(plan)
+            self._server(plan, keys)
             for plan in self._plan.servers
             if any(variant.name in names for variant in plan.variants)
         ]
@@ -79,8 +85,9 @@ class Hosting:
         try:
             elsewhere = await self._start(servers, others, partly)
             if self._plan.residency == "sleep":
-                self._one_awake = OneAwake([server.endpoints for server in self._up])
-            endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
+                self._one_awake = OneAwake([endpoints_of(g) for g in replica_groups(self._up)])
+            await self._start_routers(partly)
+            endpoints = [*elsewhere, *self._served()]
             async with AsyncExitStack() as stack:
                 if self._folders.telemetry is not None:
                     telemetry = Telemetry(
@@ -90,22 +97,60 @@ class Hosting:
                     self._sampling = await stack.enter_async_context(telemetry)
                 yield {e.variant: e for e in endpoints if e.variant in names}
         finally:
-            self._up, self._sampling, self._one_awake = [], None, None
-            for server in servers:
-                server.release()
-            await asyncio.gather(*(server.stop() for server in servers))
+            running: list[Router | VllmServer] = [*self._routers, *servers]
+            self._up, self._routers = [], []
+            self._sampling, self._one_awake = None, None
+            for each in running:
+                each.release()
+            await asyncio.gather(*(each.stop() for each in running))
 
-    def _server(self, plan: ServerPlan) -> VllmServer:
+    def _server(self, plan: ServerPlan, keys: dict[str, ServerKey]) -> VllmServer:
+        """A server; replicas have one key, since a router passes it on."""
         folder, config = self._folders.engine, self._plan.config
         record = folder / f"{plan.name}.jsonl" if folder and config.engine_record else None
-        return VllmServer(
-            plan, config, self._folders.logs, self._patience, record, self._plan.processors
-        )
+        processors = self._plan.processors
+        if plan.replica and config.device == "cpu":
+            processors = own_processors(plan.replica, plan.replicas, processors)
+        first = plan.variants[0].name
+        if first not in keys:
+            keys[first] = ServerKey.of(config.api_key_env)
+        plan = replace(plan, processors=processors)
+        return VllmServer(plan, config, keys[first], self._folders.logs, self._patience, record)
+
+    async def _start_routers(self, partly: bool) -> None:
+        """Starts a router before each group of replicas that has one. Raises ServerFailed."""
+        for group in replica_groups(self._up):
+            if not group[0].plan.is_routed:
+                continue
+            router = Router(group, self._plan.config, self._folders.logs)
+            self._routers.append(router)
+            try:
+                await router.start()
+            except ServerFailed as failure:
+                if not partly:
+                    raise
+                await self.drop(failure)
+        if self.failed and not self._up and not self._plan.elsewhere:
+            raise next(iter(self.failed.values()))
+
+    def _served(self) -> list[Endpoint]:
+        """An endpoint for each variant whose servers are up."""
+        routed = [endpoint for router in self._routers for endpoint in router.endpoints]
+        names = {endpoint.variant for endpoint in routed}
+        direct = [e for group in replica_groups(self._up) for e in endpoints_of(group)]
+        return [*routed, *(each for each in direct if each.variant not in names)]
 
     def _sampled(self, elsewhere: Sequence[Endpoint]) -> list[SampledServer]:
-        """Every server that is up, and every API elsewhere."""
-        servers = [SampledServer(tuple(each.endpoints), each.pid) for each in self._up]
-        return [*servers, *(SampledServer((each,), None) for each in elsewhere)]
+        """Every server that is up, and every API elsewhere; each replica is one."""
+        servers = [
+            SampledServer(tuple(each.endpoints), each.pid, each.plan.replica) for each in self._up
+        ]
+        apis = [
+            SampledServer((replica,), None, number if each.others else 0)
+            for each in elsewhere
+            for number, replica in enumerate(each.replicas, start=1)
+        ]
+        return [*servers, *apis]
 
     def _log_troubles(self, telemetry: Telemetry) -> None:
         for trouble in telemetry.troubles:
@@ -119,9 +164,12 @@ class Hosting:
                 [*failure.variants, *(v.name for server in dead for v in server.plan.variants)]
             )
         )
-        self.failed |= dict.fromkeys(variants, failure)
+        self.failed = dict.fromkeys(variants, failure) | self.failed
         if self._one_awake is not None:
             self._one_awake.forget(variants)
+        for router in [each for each in self._routers if set(each.variants) & set(variants)]:
+            self._routers.remove(router)
+            await router.stop()
         for server in dead:
             self._up.remove(server)
             await server.stop()
@@ -154,11 +202,9 @@ class Hosting:
 
     async def check_answers(self, endpoint: Endpoint) -> None:
         """Raises ServerFailed if the server of an endpoint generates no token in time."""
-        server = next(
-            (server for server in self._up if self._serves(server, [endpoint.variant])), None
-        )
-        if server is not None:
-            await server.check_answers()
+        servers = [each for each in self._up if self._serves(each, [endpoint.variant])]
+        if servers:
+            await asyncio.gather(*(server.check_answers() for server in servers))
             return
         try:
             async with asyncio.timeout(self._patience):
@@ -177,7 +223,13 @@ class Hosting:
         servers = [
             server for server in self._up if variants is None or self._serves(server, variants)
         ]
-        watching = [asyncio.ensure_future(server.watch()) for server in servers]
+        routers = [
+            router
+            for router in self._routers
+            if variants is None or set(router.variants) & set(variants)
+        ]
+        watched: list[VllmServer | Router] = [*servers, *routers]
+        watching = [asyncio.ensure_future(each.watch()) for each in watched]
         try:
             await asyncio.gather(*watching, asyncio.Event().wait())
         finally:
@@ -206,6 +258,8 @@ class Hosting:
 
     async def _start_one(self, server: VllmServer, limit: asyncio.Semaphore, partly: bool) -> None:
         async with limit:
+            if server not in self._up:  # another replica failed, and its variants with it
+                return
             try:
                 seconds = await server.start()
                 # Asleep, it leaves the next one its memory.
@@ -214,6 +268,8 @@ class Hosting:
             except ServerFailed as failure:
                 if not partly:
                     raise
+                if server not in self._up:
+                    return
                 await self.drop(failure)
                 self._progress.advance(1, f"{server.plan.name} failed")
                 return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import floor
 from typing import Literal
 
@@ -13,11 +14,21 @@ from serve import ports
 from serve.config import ServeConfig
 from serve.device import Device, device_for
 from serve.dtype import ServedDtype, served_dtype
+from serve.key import ServerKey
+from serve.placement import (
+    check_accelerators,
+    check_router,
+    own_accelerators,
+    shared_cores_note,
+    sharing,
+)
+from serve.ray_cluster import running_cluster
 from serve.variant import ServedVariant
 from serve.vllm import arguments, lora
 from serve.vllm.engine_options import CommandLine, check_engine_options
 from serve.vllm.lora_tensors import check_adapter_file, check_architecture
 from serve.vllm.memory import MemoryEstimate, estimate_memory
+from serve.vllm.parallel import check_executor
 
 Residency = Literal["resident", "sleep", "turns"]
 
@@ -32,7 +43,10 @@ With vLLM 0.26 that was 1.2 GiB on an H200, and without graphs 0.8 GiB on an H10
 class ServerPlan:
     """One vLLM server, named after the first variant that it serves.
 
-    `arguments` lack host, port, and the option for `template`, a chat template's text.
+    `arguments` lack host, port, and the option for `template`, a chat template's text. `replica`:
+    its number among `replicas` that serve the same, from 1; 0 where it is the only one.
+    `is_routed`: whether a program before them chooses one for each request. `processors`: those
+    that its processes may use; None for all.
     `variables`: what its environment has beside the one that all servers have.
     """
 
@@ -43,6 +57,10 @@ class ServerPlan:
     dtype: ServedDtype
     template: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    replica: int = 0
+    replicas: int = 1
+    is_routed: bool = False
+    processors: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,10 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     """The plan. Raises BadInput for what is sure to fail: adapters, options, ports, memory."""
     device = device_for(config)
     groups = share_servers(variants, config)
+    if any(group.config.executor == "ray" for group in groups):
+        for group in groups:
+            check_executor(group.config, device)
+        device = replace(device, cluster=running_cluster())
     ranks = {
         v.name: _rank(v, v.model) for v in variants if v.adapter is not None and v.model is not None
     }
@@ -89,28 +111,49 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     ]
     for group, estimate in zip(groups, estimates, strict=True):
         check_fits(estimate, group.config, device)
-    residency, reason = choose_residency(estimates, config, device)
-    room, utilization_note = _room(groups, residency, device)
+        check_accelerators(group.variants[0].name, group.config, device)
+        check_router(group.config)
+    together = [
+        estimate
+        for group, estimate in zip(groups, estimates, strict=True)
+        for _ in range(sharing(group.config, device))
+    ]
+    residency, reason = choose_residency(together, config, device)
+    if residency == "sleep" and any(
+        sharing(group.config, device) > 1 or group.config.is_routed for group in groups
+    ):
+        residency, reason = _never_asleep(config)
+    room, utilization_note = _room(groups, len(together), residency, device)
     servers = tuple(
-        _server(group, ranks, _settled(group.config, residency, room), device, dtype)
+        server
         for group, dtype in zip(groups, dtypes, strict=True)
+        for server in _servers(group, ranks, _settled(group.config, residency, room), device, dtype)
     )
     check_engine_options(
         config,
         [
             CommandLine(variant.name, config.of_variant(variant.settings), server.arguments)
             for server in servers
+            if server.replica <= 1
             for variant in server.variants
         ],
     )
-    config = _settled(config, residency, room)
+    _check_names(servers)
+    config = _settled(config, residency, room).model_copy(update={"device": device.kind})
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
-        together = len(servers) if residency != "turns" else min(1, len(servers))
-        ports.check_ports(config.ports, together)
+        most = max((server.replicas for server in servers), default=0)
+        needed = len(servers) if residency != "turns" else most
+        needed += 2 * sum(group.config.is_routed for group in groups)
+        ports.check_ports(config.ports, needed, config.host)
+    ServerKey.of(config.api_key_env)  # raises BadInput where the environment lacks it
     sources = (
         *(server.memory.note for server in servers),
         *(dtype.note for dtype in dtypes),
+        *(
+            shared_cores_note(group.variants[0].name, group.config.replicas, device)
+            for group in groups
+        ),
         reason,
         utilization_note,
     )
@@ -123,6 +166,13 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
         notes=tuple(dict.fromkeys(note for note in sources if note)),
         config=config,
     )
+
+
+def _check_names(servers: Sequence[ServerPlan]) -> None:
+    """Raises BadInput for a variant that is named like the files of another one's replica."""
+    names = Counter(server.name for server in servers)
+    if twice := next((name for name, count in names.items() if count > 1), None):
+        raise BadInput(f"variants.{twice}: a replica has files of this name; write another name")
 
 
 @dataclass(frozen=True)
@@ -213,11 +263,20 @@ def check_fits(server: MemoryEstimate, config: ServeConfig, device: Device) -> N
     if (limit := device.memory_bytes) is None:
         return
     for_one = limit if device.kind == "cpu" else int(limit * config.gpu_memory_utilization)
+    if (copies := sharing(config, device)) > 1 and copies * server.total > limit:
+        where, key = "one accelerator", "gpu_memory_utilization"
+        if device.kind == "cpu":
+            where, key = "this machine", "kv_cache"
+        raise BadInput(
+            f"serve.replicas: {copies} replicas on {where} need about "
+            f"{copies * server.total / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB; write "
+            f"fewer, or a smaller {key}"
+        )
     if server.total > for_one:
         remedy = (
             "write a smaller serve.kv_cache or free memory"
             if device.kind == "cpu"
-            else "raise serve.tensor_parallel"
+            else "raise serve.tensor_parallel or serve.pipeline_parallel"
         )
         raise BadInput(
             f"serve: one server needs about {server.total / 1e9:.1f} GB "
@@ -225,20 +284,28 @@ def check_fits(server: MemoryEstimate, config: ServeConfig, device: Device) -> N
         )
 
 
+def _never_asleep(config: ServeConfig) -> tuple[Residency, str]:
+    """The residency of replicas that all would wake on one accelerator, or that a router asks."""
+    reason = "replicas behind a router, or on one accelerator, don't sleep"
+    if config.residency == "sleep":
+        raise BadInput(f"serve.residency: {reason}; write turns, or fewer replicas")
+    return "turns", f"{reason}, so the servers take turns"
+
+
 def _room(
-    servers: Sequence[SharedServer], residency: Residency, device: Device
+    servers: Sequence[SharedServer], together: int, residency: Residency, device: Device
 ) -> tuple[float, str | None]:
     """The share of an accelerator that the server that is awake may take, and a note.
 
-    It leaves the sleepers their part of the memory.
+    It leaves the sleepers their part of the memory. `together`: servers and replicas in it.
     """
     if residency != "sleep" or not device.memory_bytes:
         return 1.0, None
-    room = floor(100 * (1 - len(servers) * SLEEPER_BYTES / device.memory_bytes)) / 100
+    room = floor(100 * (1 - together * SLEEPER_BYTES / device.memory_bytes)) / 100
     if all(server.config.gpu_memory_utilization <= room for server in servers):
         return room, None
     return room, (
-        f"gpu_memory_utilization is {room:.0%} at most for each of {len(servers)} servers: "
+        f"gpu_memory_utilization is {room:.0%} at most for each of {together} servers: "
         "what sleeps keeps about 1.3 GB a server"
     )
 
@@ -263,14 +330,15 @@ def _rank(variant: ServedVariant, base: ModelRef) -> int:
     return variant.rank
 
 
-def _server(
+def _servers(
     group: SharedServer,
     ranks: dict[str, int],
     config: ServeConfig,
     device: Device,
     dtype: ServedDtype,
-) -> ServerPlan:
-    first = group.variants[0]
+) -> list[ServerPlan]:
+    """The server of a group, or its replicas."""
+    first, count = group.variants[0], config.replicas
     arguments.check_checkpoint(first.name, group.model)
     line = arguments.command_line(
         group.model,
@@ -281,7 +349,20 @@ def _server(
     )
     memory = estimate_memory(first, config, device, dtype.dtype)
     variables = arguments.device_variables(device)
-    return ServerPlan(first.name, group.variants, line, memory, dtype, first.template, variables)
+    plan = ServerPlan(first.name, group.variants, line, memory, dtype, first.template, variables)
+    if count == 1:
+        return [plan]
+    return [
+        replace(
+            plan,
+            name=f"{first.name}.replica-{replica}",
+            variables={**variables, **own_accelerators(replica, config, device)},
+            replica=replica,
+            replicas=count,
+            is_routed=config.is_routed,
+        )
+        for replica in range(1, count + 1)
+    ]
 
 
 def _rounds(
@@ -289,6 +370,6 @@ def _rounds(
 ) -> tuple[tuple[str, ...], ...]:
     if residency != "turns":
         return (tuple(v.name for v in variants),)
-    served = [tuple(v.name for v in server.variants) for server in servers]
+    served = dict.fromkeys(tuple(v.name for v in server.variants) for server in servers)
     elsewhere = tuple(v.name for v in variants if v.elsewhere is not None)
     return (*served, elsewhere) if elsewhere else tuple(served)

@@ -1,4 +1,4 @@
-"""Holds free ports of 127.0.0.1 for servers, and tells who listens on them."""
+"""Holds free ports for servers, of 127.0.0.1 or another address, and tells who listens there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,8 @@ import psutil
 from foundation.errors import BadInput
 
 HOST = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+"""Every address of this machine."""
 _held: set[int] = set()
 """Ports that this process holds. The sockets below share ports, so they don't show it."""
 
@@ -35,16 +38,30 @@ class HeldPort:
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on this IPv4 address."""
+    return IPv4Address(host).is_loopback
+
+
+def reached_at(host: str) -> str:
+    """The address at which this machine reaches what listens on `host`."""
+    return HOST if host == EVERYWHERE else host
+
+
 @contextmanager
-def held_port(ports: str | None) -> Iterator[HeldPort]:
-    """Holds a port while it is open: any, or one of "FIRST-LAST". Raises BadInput if all are taken.
+def held_port(ports: str | None, host: str = HOST) -> Iterator[HeldPort]:
+    """Holds a port while it is open: any, or one of "FIRST-LAST".
+
+    Raises BadInput if all are taken, or if this machine has no such address.
 
     The holding socket is bound with SO_REUSEADDR and never listens. vLLM sets that option too, so
     it can bind beside the holder ten seconds later, and gets every connection. Any other process
     that sets the option can do the same: `listeners` sees it.
     """
     port = (
-        0 if ports is None else next((port for port in port_range(ports) if _is_free(port)), None)
+        0
+        if ports is None
+        else next((port for port in port_range(ports) if _is_free(port, host)), None)
     )
     if port is None:
         raise BadInput(
@@ -52,7 +69,11 @@ def held_port(ports: str | None) -> Iterator[HeldPort]:
         )
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind((HOST, port))
+        try:
+            holder.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadInput(f"serve.host: no port of {host} can be bound ({reason})") from None
         port = holder.getsockname()[1]
         _held.add(port)
         try:
@@ -63,32 +84,38 @@ def held_port(ports: str | None) -> Iterator[HeldPort]:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who listens on a port of 127.0.0.1: whether we do, and all others in words."""
+    """Who listens on a port: whether we do, and all others in words."""
 
     ours: bool
     strangers: tuple[str, ...]
 
 
-def listeners(port: int, ours: Collection[int]) -> Listeners:
+def listeners(port: int, ours: Collection[int], host: str = HOST) -> Listeners:
     """Who listens on the port, as the kernel knows it. `ours`: ids of the processes that may.
 
-    Listeners on all addresses are left out: they get connections to 127.0.0.1 only if nobody
+    Of 127.0.0.1, listeners on all addresses are left out: they get its connections only if nobody
     listens on that address itself.
     """
-    sockets = _listening(port)
+    sockets = _listening(port, host)
     our_sockets = sockets & _sockets_of(ours) if sockets else set()
     return Listeners(bool(our_sockets), tuple(sorted(map(_owner_in_words, sockets - our_sockets))))
 
 
-# How the kernel writes the address in /proc/net/tcp, and in /proc/net/tcp6 for both protocols.
-_ADDRESS = f"{int.from_bytes(socket.inet_aton(HOST), sys.byteorder):08X}"
-_MAPPED = f"{0:016X}{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}{_ADDRESS}"
 _LISTENS = "0A"
 
 
-def _listening(port: int) -> set[str]:
-    """The sockets that listen on the port, as links in /proc name them ("socket:[123]")."""
-    addresses = {f"{address}:{port:04X}" for address in (_ADDRESS, _MAPPED)}
+def _listening(port: int, host: str) -> set[str]:
+    """The sockets that listen on the port, as links in /proc name them ("socket:[123]").
+
+    The kernel writes an address in its own order of bytes, and with a prefix in /proc/net/tcp6,
+    where IPv6 sockets listen for both protocols.
+    """
+    prefix = f"{0:016X}{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
+    plain = {
+        f"{int.from_bytes(socket.inet_aton(each), sys.byteorder):08X}"
+        for each in (host, reached_at(host))
+    }
+    addresses = {f"{each}:{port:04X}" for each in (*plain, *(prefix + own for own in plain))}
     sockets = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         with suppress(OSError):  # a kernel without IPv6
@@ -129,9 +156,9 @@ def port_range(ports: str) -> range:
     return range(first, last + 1)
 
 
-def check_ports(ports: str, needed: int) -> None:
+def check_ports(ports: str, needed: int, host: str = HOST) -> None:
     """Raises BadInput if fewer than `needed` ports of the range are free."""
-    free = [port for port in port_range(ports) if _is_free(port)]
+    free = [port for port in port_range(ports) if _is_free(port, host)]
     if len(free) < needed:
         raise BadInput(
             f"serve.ports: {ports} has {len(free)} free port{'' if len(free) == 1 else 's'} "
@@ -139,14 +166,14 @@ def check_ports(ports: str, needed: int) -> None:
         )
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, host: str) -> bool:
     if port in _held:
         return False
     with socket.socket() as probe:
         # With the option, closed connections of an earlier server are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
             probe.listen()
         except OSError:
             return False

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from foundation.cores import on_processors
 from foundation.errors import SystemFailed
 from foundation.files.cache_folder import cache_folder
-from foundation.files.scratch import scratch
 from foundation.http.endpoint import Endpoint
-from foundation.processes.python_child import run_module
-from serve import supervisor
 from serve.config import ServeConfig
+from serve.key import ServerKey
 from serve.plan import ServerPlan
-from serve.ports import HOST, HeldPort, Listeners, held_port, listeners
+from serve.ports import HeldPort, Listeners, held_port, listeners, reached_at
 from serve.readiness import generate_token, is_healthy, session
+from serve.supervised import Supervised
 from serve.vllm import engine_record, sleep
 from serve.vllm.arguments import environment, server_module, template_option
 from serve.vllm.failures import ServerFailed, TakenOver, explain, last_words, telling_lines
@@ -35,8 +29,6 @@ _STOPPED_S = 5.0
 """A process in state "stopped" for so long did not just pause: somebody stopped it."""
 _CHECK_STOPPED_S = 1.0
 _HEALTH_S = 5.0
-_EXTRA_GRACE_S = 15.0
-"""How much longer than the supervisor's own grace period to wait for it."""
 PATIENCE_S = 60.0
 """How long a server under load may take to answer `/health`."""
 _UNDER_LOAD = "while it was under load"
@@ -47,42 +39,39 @@ class VllmServer:
 
     It works in its own temporary folder, and only its processes may listen on its port.
     `patience`: seconds without a sign of life after which it hangs. `record`: the file of its
-    engine record; None writes none.
-    `processors`: those that its processes may use; None for all.
+    engine record; None writes none. `key`: what requests must carry.
     """
 
     def __init__(
         self,
         plan: ServerPlan,
         config: ServeConfig,
+        key: ServerKey,
         logs: Path,
         patience: float = PATIENCE_S,
         record: Path | None = None,
-        processors: frozenset[int] | None = None,
     ) -> None:
         self.plan = plan
         self.log = logs / f"{plan.name}.log"
         self._config = config
         self._patience = patience
         self._record = record
-        self._processors = processors
-        self._key = secrets.token_urlsafe(24)
-        self._held = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
+        self._run = Supervised(self.log, plan.processors)
+        self._key = key
         self._port: HeldPort | None = None
-        self._log_begins = 0
 
     @property
     def endpoints(self) -> list[Endpoint]:
         """One endpoint for each variant."""
-        url = f"http://{HOST}:{self._port.number if self._port else 0}/v1"
-        return [Endpoint(v.name, url, v.name, self._key) for v in self.plan.variants]
+        host = reached_at(self._config.host)
+        url = f"http://{host}:{self._port.number if self._port else 0}/v1"
+        key, masks = self._key.value, self._key.masks
+        return [Endpoint(v.name, url, v.name, key, secrets=masks) for v in self.plan.variants]
 
     @property
     def pid(self) -> int | None:
         """Process id of the supervisor, the root of the server's process tree."""
-        return self._process.pid if self._process else None
+        return self._run.pid
 
     async def start(self) -> float:
         """Start, and wait until every variant has generated a token. Returns the seconds it took.
@@ -98,43 +87,29 @@ class VllmServer:
             failure = self._failure(
                 f"not ready after {self._config.start_timeout:g} s (serve.start_timeout)"
             )
-            failure.detail = failure.detail or last_words(self._text())
+            failure.detail = failure.detail or last_words(self._run.text())
             raise failure from None
         return time.monotonic() - began
 
     def _launch(self) -> None:
-        self._port = self._held.enter_context(held_port(self._config.ports))
-        self._folder = self._held.enter_context(scratch())
+        self._port = self._run.hold(held_port(self._config.ports, self._config.host))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         template = template_option(self.plan.template, self.log.with_suffix(".chat_template.jinja"))
         arguments = (
-            f"--host={HOST}",
+            f"--host={self._config.host}",
             f"--port={self._port.number}",
             *template,
             *self.plan.arguments,
             *((engine_record.OPTION,) if self._record is not None else ()),
         )
-        command = run_module(server_module(), *arguments)
-        with self.log.open("ab") as log, on_processors(self._processors):
-            self._log_begins = log.tell()
-            assignments = [f"{name}={value}" for name, value in self.plan.variables.items()]
-            log.write(f"$ {shlex.join([*assignments, *command])}\n".encode())
-            log.flush()
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", supervisor.__file__, str(self._folder), *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment(self._folder),
-                cwd=self._folder,
-                start_new_session=True,
-            )
+        shown = [f"{name}={value}" for name, value in self.plan.variables.items()]
+        self._run.launch(server_module(), arguments, self._environment, shown)
 
     def _environment(self, folder: Path) -> dict[str, str]:
         """Puts temporary files into the server's folder, torch's compiled code into the cache."""
         ours = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
-        variables = environment(self._key) | dict(self.plan.variables) | ours | asleep
+        variables = environment(self._key.value) | dict(self.plan.variables) | ours | asleep
         if self._record is not None:
             variables |= engine_record.environment(self._record, variables)
         # Not as the first variable: vLLM sets it again, and a process's title lies at the first.
@@ -166,8 +141,13 @@ class VllmServer:
                     for _ in range(_DYING_POLLS):
                         self._raise_if_dead("at its first token")
                         await asyncio.sleep(_POLL_S)
-                    detail = f"{refusal.detail}\n{telling_lines(self._text())}"
-                    raise ServerFailed(str(refusal), detail, self._variants) from None
+                    detail = f"{refusal.detail}\n{telling_lines(self._run.text())}"
+                    raise self._refused(refusal, detail) from None
+
+    @property
+    def _words(self) -> str:
+        who = f"replica {self.plan.replica}" if self.plan.replica else "the server"
+        return f"{who} of {', '.join(self._variants)}"
 
     @property
     def _variants(self) -> list[str]:
@@ -182,7 +162,7 @@ class VllmServer:
     def _who_listens(self) -> Listeners:
         """Raises ServerFailed if a process outside this server listens on its port."""
         assert self._port is not None
-        listening = listeners(self._port.number, self._family())
+        listening = listeners(self._port.number, self._run.family(), self._config.host)
         if listening.strangers:
             raise self._failure(
                 f"does not have its port {self._port.number} for itself: "
@@ -192,13 +172,9 @@ class VllmServer:
             )
         return listening
 
-    def _family(self) -> list[int]:
-        """Process ids of the supervisor and all its descendants."""
-        return [self.pid, *supervisor.descendants(self.pid)] if self.pid is not None else []
-
     async def watch(self) -> None:
         """Never return; raise ServerFailed if the server is gone or gives no sign of life."""
-        family, last_running = list(_processes(self._family())), time.monotonic()
+        family, last_running = list(_processes(self._run.family())), time.monotonic()
         next_check = last_running
         over = asyncio.Event()
         health = asyncio.ensure_future(self._until_silent(over))
@@ -244,42 +220,28 @@ class VllmServer:
                     f"hangs: it generated no token in {self._patience:g} s"
                 ) from None
             except SystemFailed as refusal:
-                raise ServerFailed(str(refusal), refusal.detail, self._variants) from None
+                raise self._refused(refusal, refusal.detail) from None
 
     def _raise_if_dead(self, when: str) -> None:
-        if self._process is not None and (status := self._process.poll()) is not None:
-            cause = explain(self._text(), status)
+        if (status := self._run.status) is not None:
+            cause = explain(self._run.text(), status)
             raise self._failure(f"died {when}: {cause.sentence}")
 
     def _failure(self, what: str, kind: type[ServerFailed] = ServerFailed) -> ServerFailed:
-        sentence = f"the server of {', '.join(self._variants)} {what}; its log: {self.log}"
-        return kind(sentence, telling_lines(self._text()), self._variants)
+        sentence = f"{self._words} {what}; its log: {self.log}"
+        return kind(sentence, telling_lines(self._run.text()), self._variants)
 
-    def _text(self) -> str:
-        with self.log.open("rb") as log:
-            log.seek(self._log_begins)
-            return log.read().decode(errors="replace")
+    def _refused(self, refusal: SystemFailed, detail: str) -> ServerFailed:
+        replica = f" (replica {self.plan.replica})" if self.plan.replica else ""
+        return ServerFailed(f"{refusal}{replica}", detail, self._variants)
 
     def release(self) -> None:
         """Tell the supervisor to stop everything, without waiting."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+        self._run.release()
 
     async def stop(self) -> None:
         """Stop, and wait until no process and no temporary file is left."""
-        self.release()
-        if self._process is not None:
-            await asyncio.to_thread(self._end)
-        await asyncio.to_thread(self._held.close)
-
-    def _end(self) -> None:
-        """Wait for the supervisor, within a limit; processes it leaves go with the folder."""
-        assert self._process is not None
-        try:
-            self._process.wait(supervisor.GRACE_S + _EXTRA_GRACE_S)
-        except subprocess.TimeoutExpired:  # somebody stopped it
-            self._process.kill()
-            self._process.wait()
+        await self._run.stop()
 
 
 def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:

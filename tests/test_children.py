@@ -217,7 +217,7 @@ def test_only_these_lines_know_the_interpreter() -> None:
     ]
     assert sorted(naming) == [
         "foundation/processes/python_child.py",
-        "serve/server.py",
+        "serve/supervised.py",
         "serve/vllm/preloads.py",
     ]
 

@@ -72,6 +72,7 @@ def _plain(n: int) -> Requests:
         cached_tokens=unknown,
         text=["text"] * n,
         silent=np.zeros(n, np.bool_),
+        replica=unknown,
         notes=[None] * n,
         chunks=Chunks(
             count=np.full(n, 2),

@@ -15,6 +15,7 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.environment import hardware, versions
 from foundation.data.examples import Example
 from foundation.files.content_hash import file_sha256, folder_contents, identity_of
+from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
 from foundation.path_fields import path_exists
 from serve.vllm.speculation import draft_model
@@ -54,7 +55,7 @@ def read_externals(
         data=hashes,
         files={str(path): _sha256(path) for path in _paths_in(experiment) if path.exists()},
         addresses={
-            v.name: hashlib.sha256(endpoint_of(v, workload.api).base_url.encode()).hexdigest()
+            v.name: _addresses_sha256(endpoint_of(v, workload.api))
             for v in experiment.variants
             if v.url
         },
@@ -94,6 +95,11 @@ def _paths_in(experiment: Experiment) -> list[Path]:
 
 def _sha256(path: Path) -> str:
     return identity_of(folder_contents(path)) if path.is_dir() else file_sha256(path)
+
+
+def _addresses_sha256(endpoint: Endpoint) -> str:
+    addresses = " ".join(replica.base_url for replica in endpoint.replicas)
+    return hashlib.sha256(addresses.encode()).hexdigest()
 
 
 def _tokenizer_files(folder: Path) -> Files:

@@ -26,7 +26,7 @@ _ONLY_FOR_TRAINING = {
     "watch", "patience", "dtype", "max_steps", "optimizer", "warm_start",
 }  # fmt: skip
 IRRELEVANT_TO_PRUNING = IRRELEVANT_TO_ADAPTERS | _ONLY_FOR_TRAINING
-IRRELEVANT_TO_SERVERS = frozenset({"start_timeout", "ports"})
+IRRELEVANT_TO_SERVERS = frozenset({"start_timeout", "ports", "host", "api_key_env"})
 # The number of blocks changes no block, nor do a race and loads after them; stages, salt and
 # machines are facts of their own.
 _IRRELEVANT_TO_BLOCKS = frozenset(

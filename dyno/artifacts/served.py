@@ -202,14 +202,16 @@ class ServedArtifacts:
     def _endpoint(self, variant: VariantConfig) -> dict[str, Artifact]:
         """An API elsewhere, and the tokenizer that counts for it."""
         public = variant.public()
-        facts = {
-            "url": shown_url(variant.url or ""),
+        facts: dict[str, Any] = {
+            "url": shown_url(variant.urls[0]),
             "address": self.externals.addresses.get(variant.name),
             "model": variant.model,
             "request": section_facts(public.request, exclude=["traces"])
             if public.request
             else None,
         }
+        if variant.other_urls:
+            facts["other urls"] = [shown_url(url) for url in variant.other_urls]
         return {
             "api": Artifact(f"api {variant.name}", facts),
             "tokenizer": Artifact("tokenizer", dict(self.externals.tokenizer)),

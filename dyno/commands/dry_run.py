@@ -159,7 +159,7 @@ def _servers(plan: ServePlan, experiment: Experiment) -> Table:
         memory = f"{server.memory.total / 2**30:.1f} GiB"
         own = [
             f"{key.removeprefix('serve.').removeprefix('engine.')}={value}"
-            for key, value in settings[server.name].items()
+            for key, value in settings[server.variants[0].name].items()
             if key.startswith("serve.")
         ]
         variants = ", ".join(v.name for v in server.variants)

@@ -43,7 +43,8 @@ async def _keep_up(plan: serve.ServePlan, run: OpenedRun) -> None:
     hosting = Hosting(plan, ServerFolders(run.directory.logs), progress, answers)
     async with hosting.round(plan.rounds[0]) as endpoints:
         for endpoint in endpoints.values():
-            progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")
+            lines = "\n  ".join(map(serve.curl_line, endpoint.replicas))
+            progress.log(f"{endpoint.variant}:\n  {lines}")
         progress.stage("serving; Ctrl-C stops", None, "")
         watching = asyncio.ensure_future(hosting.watch())
         with handled(dict.fromkeys(ENDING, watching.cancel)), suppress(asyncio.CancelledError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -38,7 +38,7 @@ def endpoint_of(variant: VariantConfig, api: Api) -> Endpoint:
     assert variant.url is not None and variant.model is not None
     where, request = f"variants.{variant.name}", variant.request or RequestConfig()
     secrets: dict[str, str] = {}
-    address = _address(variant.url, f"{where}.url", api, secrets)
+    address, *others = _addresses(variant.urls, f"{where}.url", api, secrets)
     key = None
     if variant.api_key_env:
         key = _text(
@@ -70,11 +70,30 @@ def endpoint_of(variant: VariantConfig, api: Api) -> Endpoint:
         form=Form(request.omit, request.rename, extra),
         traced=request.traces is not None,
     )
-    if (proxy := proxy_of(endpoint)) and proxy.password:
-        _basic(proxy.user or "", proxy.password, secrets)
+    replicas = [replace(endpoint, base_url=each.base_url) for each in (address, *others)]
+    for proxy in map(proxy_of, replicas):
+        if proxy and proxy.password:
+            _basic(proxy.user or "", proxy.password, secrets)
     masks = {secret: mask for secret, mask in secrets.items() if len(secret) >= SHORTEST}
     remember(masks)
-    return replace(endpoint, secrets=masks)
+    first, *rest = (replace(each, secrets=masks) for each in replicas)
+    return replace(first, others=tuple(rest))
+
+
+def _addresses(
+    templates: Sequence[str], where: str, api: Api, secrets: dict[str, str]
+) -> list[Address]:
+    """The addresses of replicas, which differ in host and path only."""
+    addresses = [_address(template, where, api, secrets) for template in templates]
+    first = addresses[0]
+    if any(replace(each, base_url=first.base_url) != first for each in addresses):
+        raise BadInput(
+            f"{where}: its addresses differ in user, password, query or API; "
+            "write replicas that take the same requests"
+        )
+    if len({each.base_url for each in addresses}) < len(addresses):
+        raise BadInput(f"{where}: an address stands there twice; write each replica once")
+    return addresses
 
 
 def _address(template: str, where: str, api: Api, secrets: dict[str, str]) -> Address:

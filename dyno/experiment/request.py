@@ -8,7 +8,7 @@ written out stays out of run directories. There a reference replaces it, such as
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,7 +19,6 @@ from foundation.secrets import looks_like_key, names_a_secret
 from foundation.section import Section
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "content-encoding")
 SECRET_QUERY = re.compile(r"key|token|secret|sig|code|auth|pass|cred", re.IGNORECASE)
@@ -96,19 +95,6 @@ class RequestConfig(Section):
         return value
 
 
-def check_variable(name: str) -> str:
-    """The name of an environment variable, unchanged.
-
-    Raises ValueError for a text that is no such name, or an API key; the error does not repeat it.
-    """
-    if not _NAME.fullmatch(name) or looks_like_key(name):
-        raise ValueError(
-            "write the name of the variable that holds the key, such as PROD_KEY, "
-            "and not the key itself"
-        )
-    return name
-
-
 def is_secret(path: str, value: str) -> bool:
     """Whether a field of an extra body holds a key that was written out."""
     if not value or REFERENCE.search(value):
@@ -134,8 +120,10 @@ def with_texts(fields: Mapping[str, Any], change: Callable[[str, str], str]) -> 
     return {name: changed(value, name) for name, value in fields.items()}
 
 
-def without_secrets(url: str, request: RequestConfig | None) -> tuple[str, RequestConfig | None]:
-    """A url and a request as a run directory keeps them.
+def without_secrets(
+    urls: Sequence[str], request: RequestConfig | None
+) -> tuple[list[str], RequestConfig | None]:
+    """Urls and a request as a run directory keeps them.
 
     References replace user, password, headers, and keys in query and body.
     """
@@ -143,7 +131,7 @@ def without_secrets(url: str, request: RequestConfig | None) -> tuple[str, Reque
         headers = {name: _public_header(name, text) for name, text in request.headers.items()}
         extra = with_texts(request.extra, _public_text)
         request = request.model_copy(update={"headers": headers, "extra": extra})
-    return _public_url(url), request
+    return [_public_url(url) for url in urls], request
 
 
 def shown_url(url: str) -> str:

@@ -203,6 +203,10 @@ class Experiment(Section):
         """The settings of a variant's server: the section serve with the variant's own."""
         return self.serve.of_variant(variant.serve)
 
+    def replicas_of(self, variant: VariantConfig) -> int:
+        """How many servers answer for a variant: those of ours, or those that its urls name."""
+        return len(variant.urls) or self.serve_of(variant).replicas
+
     def _check_styles(self) -> None:
         """Raises ValueError for the name of a prompt style that the section prompts lacks."""
         styles = [("finetune.prompt", self.finetune.prompt if self.finetune else None)]

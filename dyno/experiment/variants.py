@@ -7,11 +7,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from dyno.experiment.request import RequestConfig, check_variable, without_secrets
+from dyno.experiment.request import RequestConfig, without_secrets
 from finetune.config import VariantFinetune
 from foundation.http.endpoint import ADDRESS
 from foundation.names import VariantName
 from foundation.path_fields import FileOrName, PathField
+from foundation.secrets import check_variable
 from foundation.section import Section
 from foundation.units import Count, Share
 from quantize.config import QuantizeConfig
@@ -36,6 +37,9 @@ def own_epoch(name: str | None) -> int | None:
 Adapter = Annotated[str, PathField(or_name=True, unless=is_own)]
 
 
+Url = Annotated[str, Field(pattern=rf"{ADDRESS}|^\$\{{\w+\}}")]
+
+
 class VariantSampling(Section):
     """What a variant's requests limit its answers by; None leaves it to `workload.sampling`."""
 
@@ -54,6 +58,8 @@ class VariantConfig(Section):
     `serve` holds what the variant's server has otherwise than the section serve. `finetune` holds
     what its training has otherwise than the section finetune; it is of the variant's own model,
     and is merged unless it says adapter: finetune.
+    `url`: an API that runs already; of several addresses, `other_urls` has all but the first, and
+    requests go to them in turns.
     """
 
     name: VariantName
@@ -64,12 +70,22 @@ class VariantConfig(Section):
     quantize: QuantizeConfig | None = None
     prune: Share | None = None
     distil: str | None = None
-    url: str | None = Field(default=None, pattern=rf"{ADDRESS}|^\$\{{\w+\}}")
+    url: Url | None = None
+    other_urls: tuple[Url, ...] | None = None
     api_key_env: str | None = None
     request: RequestConfig | None = None
     sampling: VariantSampling | None = None
     serve: VariantServe | None = None
     finetune: VariantFinetune | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_urls(cls, value: object) -> object:
+        if not isinstance(value, dict) or not isinstance(urls := value.get("url"), list | tuple):
+            return value
+        if not urls:
+            raise ValueError("url: an empty list; write the address of a server")
+        return {**value, "url": urls[0], "other_urls": urls[1:] or None}
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +134,8 @@ class VariantConfig(Section):
             )
         if self.url and not self.model:
             raise ValueError("a url needs model, the name its server knows the model by")
+        if self.other_urls and not self.url:
+            raise ValueError("other_urls belong to a url; write all of them as url: [...]")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
         if self.finetune and self.url:
@@ -137,8 +155,14 @@ class VariantConfig(Section):
         """The variant as a run directory keeps it: without secrets in its address and request."""
         if self.url is None:
             return self
-        url, request = without_secrets(self.url, self.request)
-        return self.model_copy(update={"url": url, "request": request})
+        (url, *others), request = without_secrets(self.urls, self.request)
+        update = {"url": url, "other_urls": tuple(others) or None, "request": request}
+        return self.model_copy(update=update)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses of all replicas; none of a variant that is served here."""
+        return (self.url, *(self.other_urls or ())) if self.url is not None else ()
 
     @property
     def is_student(self) -> bool:

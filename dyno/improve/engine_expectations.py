@@ -16,6 +16,7 @@ from foundation.errors import BadInput
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.simulation.metrics import simulated_metrics
+from results.capacity.simulation.replicas import ONE, Replicas
 from results.capacity.simulation.simulator import simulate
 from results.decision.binding_case import BindingCase, Remedy
 from results.decision.improvement.expectation import is_floor, on_metric
@@ -42,7 +43,8 @@ class EngineExpectations:
         parts = self._parts(case.variant.variant)
         if parts is None:
             return remedy
-        factor = simulated_factor(*parts, remedy.work, case.binding.metric, case.inputs)
+        replicas = Replicas(case.stage.replicas)
+        factor = simulated_factor(*parts, remedy.work, case.binding.metric, case.inputs, replicas)
         if factor is None:
             return remedy
         words = msgspec.structs.replace(remedy.words, source=f"{remedy.words.source}; {SOURCE}")
@@ -69,15 +71,20 @@ class EngineExpectations:
 
 
 def simulated_factor(
-    model: EngineModel, demand: Demand, work: RequestWork, metric: str, inputs: RunInputs
+    model: EngineModel,
+    demand: Demand,
+    work: RequestWork,
+    metric: str,
+    inputs: RunInputs,
+    replicas: Replicas = ONE,
 ) -> float | None:
     """The metric of a simulation after the change of the work, over that before it.
 
     None where the simulation has no such metric, or a request can't be served.
     """
     try:
-        before = _metrics(model, demand, inputs)
-        after = _metrics(changed_model(model, work), changed_demand(demand, work), inputs)
+        before = _metrics(model, demand, inputs, replicas)
+        after = _metrics(changed_model(model, work), changed_demand(demand, work), inputs, replicas)
     except BadInput:
         return None
     if metric not in before or metric not in after or before[metric] <= 0:
@@ -85,8 +92,10 @@ def simulated_factor(
     return after[metric] / before[metric] or None
 
 
-def _metrics(model: EngineModel, demand: Demand, inputs: RunInputs) -> Mapping[str, float]:
-    return simulated_metrics(simulate(model, demand), demand, inputs.slo)
+def _metrics(
+    model: EngineModel, demand: Demand, inputs: RunInputs, replicas: Replicas
+) -> Mapping[str, float]:
+    return simulated_metrics(simulate(model, demand, replicas), demand, inputs.slo)
 
 
 def changed_model(model: EngineModel, work: RequestWork) -> EngineModel:

@@ -11,7 +11,13 @@ from itertools import count
 from math import ceil
 
 from dyno.pipeline.block_runner import guarded
-from dyno.pipeline.blocks import LoadBlock, even_arrivals, stage_blocks, warm_up_blocks
+from dyno.pipeline.blocks import (
+    LoadBlock,
+    even_arrivals,
+    stage_blocks,
+    variants_named,
+    warm_up_blocks,
+)
 from dyno.pipeline.failures import ends_without_server
 from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.opened_run import OpenedRun
@@ -27,7 +33,12 @@ from loadgen.sending.workers_needed import check_rate
 from results.analysis import summarise
 from results.capacity.plan.audits import measured_audit
 from results.capacity.plan.capacity_plan import Audit
-from results.capacity.plan.measured_rate import absolute_slo, capacity_objectives, stage_outcome
+from results.capacity.plan.measured_rate import (
+    absolute_slo,
+    capacity_objectives,
+    goodput_of_one,
+    stage_outcome,
+)
 from results.inputs import RunInputs
 from results.measures.measured import read_measured
 from results.metrics import FLOORS, RECORDS
@@ -39,11 +50,11 @@ REQUESTS = 250
 
 
 async def load_audit(run: OpenedRun, audit: Audit) -> RunDirectory:
-    """Loads one replica as the audit says. Returns the folder of its journals, laid out as a run.
+    """Loads each replica as the audit says. Returns the folder of its journals, laid out as a run.
 
     Raises SystemFailed, KeyboardInterrupt, and BadInput for a rate that this machine can't send.
     """
-    check_rate(audit.rate, "--audit")
+    check_rate(audit.rate * _replicas(run, audit), "--audit")
     folder = _new_folder(run.directory)
     task = asyncio.current_task()
     assert task is not None
@@ -70,7 +81,7 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
     servers = LoadedServers.of(prepared, plan, ServerFolders(folder.logs), progress)
     hosting = servers.hosting
     names = [audit.variant]
-    stage = audit_stage(workload, audit)
+    stage = audit_stage(workload, audit, _replicas(run, audit))
     async with AsyncExitStack() as stack:
         stack.enter_context(servers.on_load_cores())
         endpoints = await stack.enter_async_context(hosting.round(names))
@@ -92,14 +103,23 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
                 await hosting.check_answers(endpoints[audit.variant])
 
 
-def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:
-    """The audit's rate with the arrivals of the run's first stage of an even rate, else Poisson."""
+def _replicas(run: OpenedRun, audit: Audit) -> int:
+    """How many servers answer together; each of them is to have the audit's rate."""
+    [variant] = variants_named(run.prepared, [audit.variant]).values()
+    return run.prepared.experiment.replicas_of(variant)
+
+
+def audit_stage(workload: WorkloadConfig, audit: Audit, replicas: int = 1) -> Stage:
+    """The audit's rate for each of the `replicas`, which share the requests.
+
+    It has the arrivals of the run's first stage of an even rate, else Poisson.
+    """
     floors = [FLOORS[RECORDS[m].q] for m in audit.expected if RECORDS[m].statistic[:1] == "p"]
     requests = REQUESTS / FLOORS[95.0] * max([FLOORS[95.0], *floors])
     return Stage.model_validate(
         {
             "name": STAGE,
-            "rate": audit.rate,
+            "rate": audit.rate * replicas,
             "requests": ceil(requests / workload.blocks),
             **even_arrivals(workload),
         }
@@ -133,4 +153,4 @@ def audited(
         raise SystemFailed(f"the audit of {audit.variant} is INVALID: {reasons}")
     outcome = stage_outcome(stage, capacity_objectives(own, audit.variant))
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return measured_audit(audit, stage.metrics, outcome, at)
+    return measured_audit(audit, {**stage.metrics, **goodput_of_one(stage)}, outcome, at)

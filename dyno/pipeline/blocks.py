@@ -45,6 +45,7 @@ class LoadBlock:
     `workload`: the experiment's, or a probe's. `place`: its place in a mix. `tokenizer`: the folder
     of the one that counts answers if the server does not. `identity`: that of the journal.
     `share`: what this host sends of it, and `shared_start` when all hosts begin.
+    `on_one`: of replicas, the first gets all requests.
     """
 
     variant: str
@@ -59,6 +60,7 @@ class LoadBlock:
     identity: str = ""
     share: WorkerShare = WHOLE
     shared_start: SharedStart | None = None
+    on_one: bool = False
 
     @property
     def journals(self) -> dict[str, Path]:
@@ -102,8 +104,9 @@ class LoadBlock:
         questions = pick_questions(
             self.questions, self.stage, self.block, seed, self.planned, in_order
         )
+        endpoint = endpoints[self.variant]
         return BlockPlan(
-            endpoint=endpoints[self.variant],
+            endpoint=endpoint.first if self.on_one else endpoint,
             stage=self.stage,
             block=self.block,
             seed=seed,
@@ -270,14 +273,11 @@ def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) 
     """A few uncounted requests for each variant, since a server loads and compiles on its first."""
     experiment, styles = prepared.experiment, styles_of(prepared)
     variants = variants_named(prepared, names)
-    stage = Stage.model_validate(
-        {"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS}
-    )
     return [
         LoadBlock(
             name,
             styles[name],
-            stage,
+            _warm_up_stage(experiment.replicas_of(variants[name])),
             1,
             questions_in(prepared.prompts, "eval", styles[name]),
             experiment.workload_of(variants[name]),
@@ -285,6 +285,17 @@ def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) 
         )
         for name in names
     ]
+
+
+def _warm_up_stage(replicas: int) -> Stage:
+    """As many requests for each replica."""
+    return Stage.model_validate(
+        {
+            "name": "warm-up",
+            "concurrency": WARM_UP_CONCURRENCY * replicas,
+            "requests": WARM_UP_REQUESTS * replicas,
+        }
+    )
 
 
 def variants_named(prepared: Prepared, names: Sequence[str]) -> dict[str, VariantConfig]:

@@ -30,7 +30,7 @@ from results.capacity.plan.plan import PlanBasis, plan_capacity
 from results.capacity.plan.questions import PlanQuestion
 from results.capacity.plan.replica_rate import SearchedRate
 from results.capacity.plan.what_if import Models
-from results.capacity.search.record import CapacitySearch
+from results.capacity.search.record import CapacitySearch, VariantSearch
 from results.config import FEWEST_PARTS, PlanConfig
 from results.inputs import RunInputs
 from results.metrics import RECORDS
@@ -102,7 +102,7 @@ def plan_basis(summary: Summary, inputs: RunInputs, models: RunModels) -> PlanBa
 
 
 def searched_rates(run: RunDirectory, inputs: RunInputs) -> dict[str, SearchedRate]:
-    """What the run's search showed, by variant; nothing where it searched with another SLO.
+    """What the run's search showed of one replica, by variant; nothing for another SLO.
 
     A server that changed while it was searched has no interval. Raises BadInput for a damaged file.
     """
@@ -115,10 +115,18 @@ def searched_rates(run: RunDirectory, inputs: RunInputs) -> dict[str, SearchedRa
     if any(RECORDS[metric].kind != "rate" for metric in limits.keys() - search.slo.keys()):
         return {}
     return {
-        each.variant: SearchedRate(each.holds, each.fails, each.sentence)
+        each.variant: _of_one(each)
         for each in search.variants
         if each.fails is None or (each.holds or 0.0) < each.fails
     }
+
+
+def _of_one(search: VariantSearch) -> SearchedRate:
+    """What a search of all replicas together showed of one."""
+    holds, fails = (
+        None if rate is None else rate / search.replicas for rate in (search.holds, search.fails)
+    )
+    return SearchedRate(holds, fails, search.sentence)
 
 
 def read_catalogue(file: Path | None) -> Catalogue | None:

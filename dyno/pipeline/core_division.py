@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from foundation.cores import CoreDivision, divide_cores, quota_cores, usable_cores
 from loadgen.config import WorkloadConfig
 from loadgen.sending.workers_needed import stored_ceiling, workers_for
 from serve import ServePlan
-from serve.device import device_for
-
-_BY_HAND = "VLLM_CPU_OMP_THREADS_BIND"
+from serve.device import bound_by_hand, device_for
 
 
 def core_division(workload: WorkloadConfig, plan: ServePlan) -> CoreDivision | None:
@@ -19,10 +15,9 @@ def core_division(workload: WorkloadConfig, plan: ServePlan) -> CoreDivision | N
     They share them on a machine with two cores, and where vLLM's threads are bound by hand. A
     load from other machines, on accelerators or on APIs elsewhere needs no division.
     """
-    by_hand = os.environ.get(_BY_HAND, "auto") != "auto"
     if workload.machines is not None or not plan.servers:
         return None
-    if by_hand or device_for(plan.config).kind != "cpu":
+    if bound_by_hand() or device_for(plan.config).kind != "cpu":
         return None
     cores, ceiling = usable_cores(), stored_ceiling()
     processes = [workers_for(stage, workload, ceiling, len(cores)) for stage in workload.stages]

@@ -75,10 +75,10 @@ def put_aside(journal: Path) -> None:
 
 
 def ends_without_server(journal: Path) -> bool:
-    """Whether the last requests of a journal all failed as at a server that is gone or hangs."""
-    failures = _last_failures(journal)
-    return bool(failures) and all(
-        failure in _GONE or failure.startswith("timeout_") for failure in failures
+    """Whether the last requests of a replica all failed as at a server that is gone or hangs."""
+    return any(
+        all(failure in _GONE or failure.startswith("timeout_") for failure in failures)
+        for failures in _last_failures(journal)
     )
 
 
@@ -90,25 +90,26 @@ def put_aside_last(run: RunDirectory, variant: str) -> None:
     journals = sorted(
         run.path.glob(f"load/{variant}/*/block-*.jsonl"), key=lambda file: file.stat().st_mtime_ns
     )
-    if journals and is_whole(journals[-1]) and any(_last_failures(journals[-1])):
+    if journals and is_whole(journals[-1]) and any(map(any, _last_failures(journals[-1]))):
         put_aside(journals[-1])
 
 
-def _last_failures(journal: Path) -> list[str]:
-    """The failure class of each of the last requests, "" for success; empty if unreadable.
+def _last_failures(journal: Path) -> list[list[str]]:
+    """By replica, the failure class of each of its last requests, "" for success.
 
-    Requests that were not sent, since their block ended early, say nothing of the server.
+    Empty if unreadable. Requests that were not sent, since their block ended early, say nothing of
+    the server.
     """
     with journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
         lines = file.read().splitlines()
-    classes: list[str] = []
+    classes: dict[int | None, list[str]] = {}
     for line in reversed(lines[1:-1]):  # without the header, or half a line, and the end
         try:
-            failure = msgspec.json.decode(line, type=RequestRecord).failure or ""
+            record = msgspec.json.decode(line, type=RequestRecord)
         except UNREADABLE:
             return []
-        classes += [failure] * (failure != "cancelled")
-        if len(classes) == _LAST:
-            break
-    return classes
+        of_replica = classes.setdefault(record.replica, [])
+        if record.failure != "cancelled" and len(of_replica) < _LAST:
+            of_replica.append(record.failure or "")
+    return [failures for failures in classes.values() if failures]

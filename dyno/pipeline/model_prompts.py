@@ -44,6 +44,7 @@ def load_block(
         journal=out.model_load(name, number),
         tokenizer=prepared.tokenizer,
         identity=prepared.graph.model_loads(variant).identity,
+        on_one=True,
     )
 
 

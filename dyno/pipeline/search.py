@@ -29,7 +29,7 @@ from results.capacity.search.journal import read_probe, sent_requests
 from results.capacity.search.limits import unloaded_over
 from results.capacity.search.posterior import RateRange
 from results.capacity.search.probe import RateProbe, ShareLimit
-from results.capacity.search.record import VariantSearch, variant_search
+from results.capacity.search.record import VariantSearch, of_replicas, variant_search
 from results.capacity.search.search import NextProbe, Search, SearchEffort, SearchOutcome
 
 _REFUSED = frozenset({"http_4xx", "connect", "tls", "malformed"})
@@ -100,9 +100,10 @@ class VariantSearches:
             list(probes.values())
         )
         if isinstance(step, SearchOutcome) and name not in self.outcomes:
-            self.outcomes[name] = variant_search(
+            record = variant_search(
                 name, _identity(prepared, name), step, probes, self.plan.limits, prior
             )
+            self.outcomes[name] = of_replicas(record, _replicas(prepared, name))
             self.progress.log(f"{name}: {step.sentence}")
         return step
 
@@ -173,7 +174,8 @@ class VariantSearches:
         probes = self._stored(prepared, name)
         why = str(self.unfinished[name])
         outcome = self.plan.search(prior).cut_short(list(probes.values()), why)
-        return variant_search(name, identity, outcome, probes, self.plan.limits, prior)
+        record = variant_search(name, identity, outcome, probes, self.plan.limits, prior)
+        return of_replicas(record, _replicas(prepared, name))
 
     def _stored(self, prepared: Prepared, name: str) -> dict[str, RateProbe]:
         """The probes of a variant so far."""
@@ -244,6 +246,11 @@ def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[
 def _identity(prepared: Prepared, name: str) -> str:
     [variant] = variants_named(prepared, [name]).values()
     return prepared.graph.search(variant).identity
+
+
+def _replicas(prepared: Prepared, name: str) -> int:
+    [variant] = variants_named(prepared, [name]).values()
+    return prepared.experiment.replicas_of(variant)
 
 
 def _block(

@@ -58,6 +58,7 @@ def searches_of(
 def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, RateRange]:
     """Where the engine models of a run expect the capacities, by variant, requests/s.
 
+    A model knows what one replica holds; a search is of all replicas together.
     There are none before the judged stage of the run has a journal. The search's own probes do not
     count, so that a search that goes on is the same one.
     """
@@ -65,8 +66,9 @@ def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, Rate
         return {}
     inputs = run_inputs(out, experiment)
     rates = RunModels.of(inputs, searched=False).rates(analyse(inputs), inputs)
+    count = {each.name: experiment.replicas_of(each) for each in experiment.variants}
     return {
-        name: RateRange(rate.rate.low, rate.rate.high or inf)
+        name: RateRange(rate.rate.low * count[name], (rate.rate.high or inf) * count[name])
         for name, rate in rates.items()
         if isinstance(rate, ModelledRate) and rate.rate.low
     }

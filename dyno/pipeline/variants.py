@@ -26,7 +26,7 @@ _SCHEDULING = {
     "enable-prefix-caching", "prefix-caching-hash-algo", "async-scheduling", "stream-interval",
     "block-size", "num-gpu-blocks-override", "cpu-offload-gb", "swap-space", "kv-offloading-size",
     "compilation-config", "cudagraph-capture-sizes", "max-cudagraph-capture-size",
-    "optimization-level", "pipeline-parallel-size", "data-parallel-size", "disable-log-stats",
+    "optimization-level", "disable-log-stats",
     "speculative-config", "spec-method", "spec-model", "spec-tokens",
 }  # fmt: skip
 
@@ -125,7 +125,7 @@ def kind(variant: VariantConfig) -> Kind:
 def describe(variant: VariantConfig) -> str:
     """A variant in a few words, such as "base + merged adapter, int8"."""
     if variant.url:
-        return f"{variant.model} at {shown_url(variant.url)}"
+        return f"{variant.model} at {', '.join(map(shown_url, variant.urls))}"
     parts = [setting_word("model", variant.model) if variant.model else "base"]
     if variant.adapter:
         parts.append("+ LoRA adapter")

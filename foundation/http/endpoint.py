@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +70,8 @@ class Endpoint:
     `secrets`: maps each secret to the text that replaces it.
     `notes`: how requests to this API differ from others.
     `traced`: requests carry a `traceparent`, so that the server reports its spans of them.
+    `others`: further replicas of the server; requests go to it and them in turns.
+    `routed`: the replicas among which a router at `base_url` divides requests; none without one.
     `repr` shows nothing that may be secret.
     """
 
@@ -85,6 +87,23 @@ class Endpoint:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     traced: bool = False
+    others: tuple[Endpoint, ...] = field(default=(), repr=False)
+    routed: tuple[Endpoint, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def replicas(self) -> tuple[Endpoint, ...]:
+        """Every address that requests go to, in the order of their turns."""
+        return (replace(self, others=()), *self.others) if self.others else (self,)
+
+    @property
+    def servers(self) -> int:
+        """How many replicas answer."""
+        return len(self.routed or self.replicas)
+
+    @property
+    def first(self) -> Endpoint:
+        """The first replica, without a router."""
+        return self.routed[0] if self.routed else self.replicas[0]
 
     @property
     def headers(self) -> dict[str, str]:

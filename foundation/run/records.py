@@ -45,6 +45,8 @@ prompt. - `usage_odd`: counts that are invalid (negative, NaN, too large) or con
 
 
 ReceiverKind = Literal["compiled", "python"]
+RouterKind = Literal["round robin", "vllm-router"]
+"""Who divides requests among replicas: the load generator, in turns, or a router before them."""
 Kind = Literal["model", "adapter", "merged", "quantized", "url"]
 
 
@@ -90,6 +92,8 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     on, the same in all of its blocks; empty where the caller gave none. `clock_bound_ns`: how far
     the machines' origins may lie apart at most; None for one machine, or where nobody knows it. In
     a part of a block, which is not merged yet, it is how far the part's own origin may be off.
+    `replicas`: how many servers answered, and `router`: who chose one for each request, None for
+    one server. The rates are of all together.
     """
 
     schema_version: int
@@ -115,6 +119,8 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     identity: str = ""
     machines: Count = 1
     clock_bound_ns: Stamp | None = None
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
+    router: RouterKind | None = None
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
@@ -127,7 +133,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     `client_lag_ns`, one a chunk, only where the clock is the kernel's. `shared_tokens`: the first
     tokens of the input that a prefix cache should know, None where nothing is intended;
     `cached_tokens`: those that the server says it knew. `finish_reason` as the server wrote it, of
-    failures too. `notes`: oddities of the answer that are no failure.
+    failures too. `notes`: oddities of the answer that are no failure. `replica`: the one of several
+    that it went to, from 1; None for one server, and where a router chose.
     """
 
     id: Whole
@@ -150,6 +157,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     shared_tokens: Count | None = None
     cached_tokens: Count | None = None
     notes: list[Note] | None = None
+    replica: Count | None = None
 
 
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,8 @@ class Requests:
     Fields are a journal's (`RequestRecord`), stamps integer ns from its origin. Where a request has
     no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and
     `last_ns` are the stamps of its first and last content chunk. `silent` marks requests whose text
-    is empty or blank. `engine`: their times inside the server. The properties are in ms.
+    is empty or blank. `replica`: which of several servers had it, from 1, NaN where nobody knows.
+    `engine`: their times inside the server. The properties are in ms.
     """
 
     id: Ints
@@ -51,6 +52,7 @@ class Requests:
     cached_tokens: Floats
     text: Texts
     silent: Flags
+    replica: Floats
     notes: Sequence[Sequence[str] | None]
     chunks: Chunks
     engine: EngineTimes
@@ -222,6 +224,7 @@ def columns_of(batch: Batch) -> Requests:
         cached_tokens=_floats(rows["cached_tokens"]),
         text=Texts.of(rows["text"]),
         silent=np.array([not text.strip() for text in rows["text"]], dtype=np.bool_),
+        replica=_floats(rows["replica"]),
         notes=rows["notes"],
         chunks=chunk.chunks_of(
             count, stamps.values, _tokens_of_chunks(tokens, count), *_whole_lags(lags, count)

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from foundation.http.endpoint import Endpoint
 from foundation.models.tokenizer import ModelTokenizer
 from foundation.progress import Progress
 from foundation.run.journal_writer import JournalWriter
-from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader
+from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader, RouterKind
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.prompts.questions import Question
 from loadgen.protocol.openai import RequestFormat
@@ -35,7 +35,7 @@ from loadgen.sending.origin import Origin
 from loadgen.sending.pacing import closed_loop, open_loop
 from loadgen.sending.shared_start import SharedStart
 from loadgen.sending.traffic import Traffic
-from loadgen.transport import Transport, open_transport
+from loadgen.transport import Transport, open_transports
 
 _LEAD_NS = 20_000_000
 # Workers get the origin so long before it, and those on other machines so long.
@@ -125,16 +125,21 @@ async def send_block(
     workload, timetable = plan.workload, plan.timetable
     tokenizer = ModelTokenizer(plan.tokenizer) if plan.tokenizer else None
     with _short_collections():
-        async with open_transport(plan.endpoint, workload.transport) as transport:
-            extended = await extended_form(transport, workload.deadlines.connect)
+        async with AsyncExitStack() as stack:
+            transports = [
+                await stack.enter_async_context(each)
+                for each in open_transports(plan.endpoint, workload.transport)
+            ]
+            connect_s = workload.deadlines.connect
+            forms = [await extended_form(each, connect_s) for each in transports]
             origin = await start()
-            header = _header(plan, transport, timetable, origin.monotonic_ns)
+            header = _header(plan, transports[0], timetable, origin.monotonic_ns)
             with JournalWriter(journal, header) as writer:
                 traffic = Traffic(
-                    transport,
+                    transports,
                     plan.endpoint,
                     workload,
-                    plan.request_format(extended),
+                    plan.request_format(all(forms)),
                     origin.monotonic_ns,
                     origin.key_ns,
                     writer,
@@ -166,7 +171,7 @@ async def _drive(
             window_end_ns=window_end_ns,
             loop_stall_max_ns=stall.longest_ns,
             client_cpu_s=time.process_time() - cpu_s,
-            clock_step_ns=traffic.transport.clock_step_ns,
+            clock_step_ns=traffic.clock_step_ns,
         )
         traffic.writer.end(line)
         return line
@@ -223,7 +228,15 @@ def _header(
         receiver=transport.receiver,
         identity=plan.identity,
         clock_bound_ns=shared.bound_ns if shared else None,
+        replicas=plan.endpoint.servers,
+        router=_router(plan.endpoint),
     )
+
+
+def _router(endpoint: Endpoint) -> RouterKind | None:
+    if endpoint.routed:
+        return "vllm-router"
+    return "round robin" if len(endpoint.replicas) > 1 else None
 
 
 def _offered_rate(stage: Stage, timetable: Schedule, place: MixPlace) -> float:

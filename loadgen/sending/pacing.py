@@ -120,7 +120,7 @@ class _Arrivals:
 
     def _request(self, place: int, at_ns: int) -> PlannedRequest:
         question = self._questions[place % len(self._questions)]
-        return PlannedRequest(int(self._timetable.numbers[place]), question, at_ns)
+        return PlannedRequest(int(self._timetable.numbers[place]), question, at_ns, place)
 
 
 async def closed_loop(
@@ -193,7 +193,7 @@ class _ClosedLoopRequests:
             return None
         if now_ns < self._window_start_ns:
             number = next(self.numbers)
-            return PlannedRequest(number, self._question(-1 - next(self._warmup)), now_ns)
+            return PlannedRequest(number, self._question(-1 - next(self._warmup)), now_ns, number)
         if self._rules.over_ns is not None and now_ns >= self._rules.over_ns:
             self._end(self._rules.over_ns)
             return None
@@ -201,14 +201,15 @@ class _ClosedLoopRequests:
         if place is None:
             self._end(now_ns)
             return None
-        return PlannedRequest(next(self.numbers), self._question(place), now_ns)
+        number = next(self.numbers)
+        return PlannedRequest(number, self._question(place), now_ns, number)
 
     def cancel_rest(self) -> None:
         """Records the requests that were planned and never sent."""
         if self._rules.over_ns is None:
             for place in self._own:
                 number, now_ns = next(self.numbers), self._traffic.now_ns()
-                request = PlannedRequest(number, self._question(place), now_ns)
+                request = PlannedRequest(number, self._question(place), now_ns, number)
                 self._traffic.never_sent(request, "cancelled", "stopped before its turn")
 
     def _question(self, place: int) -> Question:

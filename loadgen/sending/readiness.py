@@ -52,11 +52,35 @@ class _Attempt:
 async def reach(
     endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]
 ) -> Endpoint:
-    """The endpoint in the form that its server takes, after it has generated a token.
+    """The endpoint in the form that its server takes, after each replica has generated a token.
 
     `log` gets a line for each wait. Raises SystemFailed with the server's own words, BadInput for a
     client that can't reach it.
     """
+    if not endpoint.others:
+        return await _reached(endpoint, workload, log)
+    reached = []
+    for number, replica in enumerate(endpoint.replicas, start=1):
+        try:
+            reached.append(await _reached(replica, workload, log))
+        except SystemFailed as refusal:
+            where = f"replica {number}, {replica.base_url}"
+            raise SystemFailed(f"{refusal} ({where})", refusal.detail) from None
+    first, *others = reached
+    if any(other.form != first.form for other in others):
+        raise SystemFailed(
+            f"{endpoint.variant}: its replicas take requests of different forms, so they are no "
+            "replicas; name servers of one kind",
+            "\n".join(f"{each.base_url}: {'; '.join(each.notes)}" for each in reached),
+        )
+    notes = dict.fromkeys(note for each in reached for note in each.notes)
+    return replace(first, others=tuple(others), notes=tuple(notes))
+
+
+async def _reached(
+    endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]
+) -> Endpoint:
+    """One replica, in the form that it takes."""
     problems = []
     for candidate in _candidates(
         replace(endpoint, notes=(*endpoint.notes, *_form_notes(endpoint)))

@@ -68,7 +68,7 @@ async def _continue(
         if rules.stop.is_set() or rules.is_over(now_ns):
             return record
         question = turn
-        sending = traffic.send(PlannedRequest(next(numbers), turn, now_ns))
+        sending = traffic.send(PlannedRequest(next(numbers), turn, now_ns, first.turn))
 
 
 def _known_tokens(record: RequestRecord) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
@@ -26,22 +26,27 @@ from loadgen.transport.exchange import Backlog, BrokenExchange, Exchange
 
 
 class PlannedRequest(NamedTuple):
-    """A request with its number in the block and its scheduled time, ns from the origin."""
+    """A request with its number in the block and its scheduled time, ns from the origin.
+
+    `turn`: replicas take turns by it; a session keeps that of its first request.
+    """
 
     number: int
     question: Question
     scheduled_ns: int
+    turn: int
 
 
 @dataclass
 class Traffic:
     """The state that the requests of a block share.
 
-    `key_ns`: that of the `Origin`. `tokenizer` counts where the server does not. `stopped_ns`: when
-    the first planned request was given up, from the origin; None where none was.
+    `transports`: one a replica. `key_ns`: that of the `Origin`. `tokenizer` counts where the server
+    does not. `stopped_ns`: when the first planned request was given up, from the origin; None where
+    none was.
     """
 
-    transport: Transport
+    transports: Sequence[Transport]
     endpoint: Endpoint
     workload: WorkloadConfig
     request_format: RequestFormat
@@ -60,6 +65,11 @@ class Traffic:
     def in_flight(self) -> int:
         """Requests that have no record yet."""
         return len(self._open)
+
+    @property
+    def clock_step_ns(self) -> int:
+        """How far the clock of the stamps was set so far, ns: the most of any transport."""
+        return max((each.clock_step_ns for each in self.transports), key=abs)
 
     def now_ns(self) -> int:
         """Time since the block's origin."""
@@ -97,14 +107,14 @@ class Traffic:
         body = request_body(request.question, self.request_format)
         task = asyncio.current_task()
         assert task is not None
-        reply = Reply()
+        reply, replica = Reply(), request.turn % len(self.transports)
         key = request_key(self.key_ns, request.number)
         exchange = Exchange(reply, time.monotonic_ns(), self._backlog, key)
         watch = Watch(task, exchange, reply, self.workload.deadlines)
         # Kept as text: an exception in a local variable of its own frame is a reference cycle.
         problem: tuple[Failure | None, str] = (None, "")
         try:
-            await self.transport.send(exchange, PATHS[self.request_format.api], body)
+            await self.transports[replica].send(exchange, PATHS[self.request_format.api], body)
             await self._backlog.turn()
         except BrokenExchange as error:
             problem = error.failure, str(error)
@@ -116,13 +126,14 @@ class Traffic:
             problem = watch.missed, f"missed the deadline {name!r}"
         finally:
             watch.stop()
-            record = self._record_of(request, exchange, reply, problem)
+            record = self._record_of(request, replica, exchange, reply, problem)
             self._record(record)
         return record
 
     def _record_of(
         self,
         request: PlannedRequest,
+        replica: int,
         exchange: Exchange,
         reply: Reply,
         problem: tuple[Failure | None, str],
@@ -158,10 +169,11 @@ class Traffic:
             tokens_from=counter,
             text=text,
             server_metrics=_without_secrets(reply.server_metrics, self.endpoint),
-            client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
+            client_lag_ns=reply.chunk_lag_ns if self.transports[0].clock == "kernel" else None,
             shared_tokens=request.question.shared_tokens,
             cached_tokens=counts.cached,
             notes=notes or None,
+            replica=replica + 1 if len(self.transports) > 1 else None,
         )
 
     def _tokens(

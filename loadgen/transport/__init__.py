@@ -1,7 +1,7 @@
 """Puts requests on the wire and stamps the bytes that come back. It knows HTTP and clocks, no
 tokens.
 
-`Transport` is the interface; `open_transport` chooses one for an endpoint.
+`Transport` is the interface; `open_transports` chooses one for each replica of an endpoint.
 """
 
 from __future__ import annotations
@@ -80,3 +80,11 @@ def open_transport(endpoint: Endpoint, choice: Choice = "auto") -> Transport:
     from loadgen.transport.aiohttp_transport import AiohttpTransport
 
     return AiohttpTransport(endpoint)
+
+
+def open_transports(endpoint: Endpoint, choice: Choice = "auto") -> list[Transport]:
+    """A transport for each replica of an endpoint, all of one kind and clock. Raises BadInput."""
+    opened = [open_transport(each, choice) for each in endpoint.replicas]
+    if len({(each.name, each.clock) for each in opened}) > 1:
+        opened = [open_transport(each, "aiohttp") for each in endpoint.replicas]
+    return opened

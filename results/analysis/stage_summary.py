@@ -74,6 +74,8 @@ def stage_summary(
         held=stage.held.value,
         held_reason=stage.held.reason,
         sessions=stage.sessions,
+        replicas=stage.replicas,
+        router=stage.router,
         examples=examples(stage),
         waterfall=waterfall(stage),
         waterfall_difference=waterfall_difference(

@@ -119,7 +119,7 @@ def _tuning_cost(
         return budget.tuning
     if seconds is None or budget.price.accelerator_hour is None:
         return None
-    measured = sum(stage.window_s for stage in variant.stages)
+    measured = sum(stage.window_s * stage.replicas for stage in variant.stages)
     return (seconds + measured) / 3600 * budget.price.accelerator_hour * budget.price.accelerators
 
 

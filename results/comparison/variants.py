@@ -205,7 +205,7 @@ def cost_difference(pairing: Pairing, price: Price, base: float) -> Difference:
     if is_metered(price):
         return paired_by_prompt(*paired_costs(pairing.blocks, price))
     held = [
-        (a.window_s / a.completed, b.window_s / b.completed)
+        (a.replica_s / a.completed, b.replica_s / b.completed)
         for a, b in pairing.blocks
         if a.completed and b.completed
     ]

@@ -2,7 +2,7 @@
 
 Metered: `input_tokens x input_price + output_tokens x output_price` of each request whose tokens
 are known, failed ones too where the server reported them; a side without a price is free.
-Self-hosted: `accelerators x price_per_hour / (3600 x requests/s held)`.
+Self-hosted: `replicas x accelerators x price_per_hour / (3600 x requests/s held)`.
 """
 
 from __future__ import annotations
@@ -135,11 +135,11 @@ def _cost(stage: StageData, price: Price) -> tuple[float, int]:
         costs = np.concatenate(_known_costs(stage, price))
         return float(np.mean(costs)), len(costs)
     completed = sum(block.completed for block in stage.blocks)
-    return _hourly(price) * stage.window_s / completed, completed
+    return _hourly(price) * stage.replica_s / completed, completed
 
 
 def _hourly(price: Price) -> float:
-    """Dollars a second, all accelerators together."""
+    """Dollars a second of one replica, all of its accelerators together."""
     assert price.accelerator_hour is not None
     return price.accelerators * price.accelerator_hour / 3600
 
@@ -164,7 +164,7 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
             bounds = bounds.widest(prompt_mean_bounds(totals, low_tail, high_tail))
         return bounds if len(costs) > 1 or len(totals) > 1 else UNBOUNDED
     if len(stage.blocks) > 1:
-        rates = [block.completed / block.window_s for block in stage.blocks if block.window_s > 0]
+        rates = [b.completed / b.replica_s for b in stage.blocks if b.replica_s > 0]
         rate = log_t_bounds(_hourly(price) / value, rates, high_tail, low_tail)
         return (
             Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low)
@@ -207,7 +207,7 @@ class CostRatio:
         """Metered: prompt by prompt. Self-hosted: t over the log-ratios of the pairs' rates."""
         if is_metered(self.price):
             return prompt_ratio_bounds(*paired_costs(self.pairs, self.price), low_tail, high_tail)
-        rates = [(a.completed / a.window_s, b.completed / b.window_s) for a, b in self.pairs]
+        rates = [(a.completed / a.replica_s, b.completed / b.replica_s) for a, b in self.pairs]
         if min(map(min, rates)) <= 0:
             return UNBOUNDED
         changes = np.array([log(theirs / ours) for ours, theirs in rates])
@@ -231,7 +231,7 @@ def cost_ratio(pairs: Sequence[tuple[StageBlock, StageBlock]], price: Price) -> 
     completed = [sum(pair[side].completed for pair in pairs) for side in (0, 1)]
     if not all(completed):
         return None
-    windows = [sum(pair[side].window_s for pair in pairs) for side in (0, 1)]
+    windows = [sum(pair[side].replica_s for pair in pairs) for side in (0, 1)]
     return CostRatio(
         pairs, price, windows[0] / completed[0] / (windows[1] / completed[1]), len(pairs)
     )
@@ -288,8 +288,8 @@ def _per_million_output_tokens(stage: StageData, price: Price, each: Estimate) -
     tokens_out = sum(block.output_tokens for block in stage.blocks)
     if not tokens_out > 0:
         return absent("no output tokens")
-    value = _hourly(price) * stage.window_s / tokens_out
-    blocks = [block.output_tokens / block.window_s for block in stage.blocks if block.window_s > 0]
+    value = _hourly(price) * stage.replica_s / tokens_out
+    blocks = [b.output_tokens / b.replica_s for b in stage.blocks if b.replica_s > 0]
     rate = (
         log_t_bounds(_hourly(price) / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
     )

@@ -9,7 +9,7 @@ from foundation.run.journal import Damage, Journal, OnBatch, journal_files, read
 from foundation.run.records import JournalHeader
 from results.measures.doubt import Doubt, some
 
-LOAD = ("offered_rate", "concurrency", "arrivals")
+LOAD = ("offered_rate", "concurrency", "arrivals", "replicas", "router")
 QUESTION = ("model", "api", "prompt_style")
 CLOCKS = ("clock", "transport")
 

@@ -15,6 +15,7 @@ from foundation.arrays import Floats
 from foundation.run.chunks import CHUNK_TIMES
 from foundation.run.journal import Damage, Journal
 from foundation.run.pooled_times import Statistics, Times, pooled, statistics_of
+from foundation.run.records import RouterKind
 from foundation.run.requests import Requests
 from results.measures.doubt import Doubt, some
 from results.measures.saturation import HeldLoad, held
@@ -76,7 +77,8 @@ class StageBlock:
     the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
     planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
     meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
-    nobody knows it. `cut_off`: its journal has no end line.
+    nobody knows it. `cut_off`: its journal has no end line. `replicas`: how many servers answered,
+    chosen by `router`.
     """
 
     number: int
@@ -101,6 +103,13 @@ class StageBlock:
     machines: int = 1
     clock_bound_ns: int | None = None
     cut_off: bool = False
+    replicas: int = 1
+    router: RouterKind | None = None
+
+    @property
+    def replica_s(self) -> float:
+        """The seconds of the steady part, of all replicas together: what an hour's price pays."""
+        return self.replicas * self.window_s
 
     @cached_property
     def steady(self) -> Requests:
@@ -181,6 +190,21 @@ class StageData:
     def window_s(self) -> float:
         """The length of the steady parts together, in seconds."""
         return sum(block.window_s for block in self.blocks)
+
+    @property
+    def replica_s(self) -> float:
+        """The same seconds of all replicas together."""
+        return sum(block.replica_s for block in self.blocks)
+
+    @property
+    def replicas(self) -> int:
+        """How many servers answered; blocks of other numbers are not of one load (`differs`)."""
+        return self.blocks[0].replicas if self.blocks else 1
+
+    @property
+    def router(self) -> RouterKind | None:
+        """Who chose a replica for each request; None for one server."""
+        return self.blocks[0].router if self.blocks else None
 
 
 def _by_chunk(blocks: Sequence[StageBlock]) -> dict[str, Statistics]:
@@ -329,6 +353,8 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
         machines=journal.header.machines,
         clock_bound_ns=journal.header.clock_bound_ns,
         cut_off=journal.end is None,
+        replicas=journal.header.replicas,
+        router=journal.header.router,
     )
 
 

@@ -67,7 +67,9 @@ def _servers(
     """A server for each variant, or for several that share one; samples outside the run cut."""
     shared: dict[bytes, list[str]] = {}
     for name, telemetry in read.items():
-        shared.setdefault(telemetry.monotonic_ns.tobytes(), []).append(name)
+        # Other servers are sampled at the same moments, with numbers of their own.
+        numbers = (telemetry.monotonic_ns, *telemetry.values.values())
+        shared.setdefault(b"".join(each.tobytes() for each in numbers), []).append(name)
     origin_ns = origin_of(traces)
     end = max((t.origin_unix_ns - origin_ns) / 1e9 + t.end / 1e3 for t in traces)
     servers = []

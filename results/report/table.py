@@ -187,7 +187,8 @@ def rows(
 ) -> Table:
     """The table of one stage, by default the judged one.
 
-    The table of the judged stage begins with the settings in which the variants differ. With
+    The table of the judged stage begins with the settings in which the variants differ, and the
+    replicas where there are several. With
     `verdicts` it has limits and their outcomes. A metric with an objective is a row, measured or
     not. Of `shown`, a metric that some variant has is a row; one that none has is a note.
     """
@@ -196,7 +197,7 @@ def rows(
     judged = {metric for _, metric in objectives}
     notes: list[str] = []
     left_out: dict[str, list[str]] = {}
-    table = _settings(variants) if stage is None else []
+    table = [*_settings(variants), *_replicas(variants)] if stage is None else []
     for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in judged)):
         values = [
             _VariantValue(
@@ -225,6 +226,21 @@ def _settings(variants: Sequence[VariantSummary]) -> list[MetricRow]:
         MetricRow(key, key, "", "", [Cell(v.settings.get(key, ABSENT)) for v in variants])
         for key in keys
     ]
+
+
+def _replicas(variants: Sequence[VariantSummary]) -> list[MetricRow]:
+    """A row with the servers of each variant and who divides requests among them.
+
+    None where each variant has one.
+    """
+    stages = [variant.at_judged_stage for variant in variants]
+    if all(stage is None or stage.replicas == 1 for stage in stages):
+        return []
+    cells = [
+        ABSENT if s is None else f"{s.replicas}, {s.router}" if s.router else str(s.replicas)
+        for s in stages
+    ]
+    return [MetricRow("replicas", "Replicas", "", "", [Cell(cell) for cell in cells])]
 
 
 def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:

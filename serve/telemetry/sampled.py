@@ -18,11 +18,18 @@ class SampledServer:
     """A server: the endpoints of its variants, and the root of its process tree.
 
     `pid` is None where somebody else runs the server. Such a server without metrics gets no
-    samples.
+    samples. `replica`: its number among those that serve the same variants, from 1; 0 for the only
+    one.
     """
 
     endpoints: tuple[Endpoint, ...]
     pid: int | None
+    replica: int = 0
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of its variants."""
+        return tuple(endpoint.variant for endpoint in self.endpoints)
 
 
 @dataclass(frozen=True)

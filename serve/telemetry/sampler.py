@@ -15,6 +15,7 @@ import time
 import msgspec
 
 from serve.telemetry.machine import MachineSensors
+from serve.telemetry.replicas import write_files
 from serve.telemetry.sampled import PERIOD_S, Report, SamplingPlan
 from serve.telemetry.server_samples import ServerSamples
 
@@ -59,8 +60,8 @@ class Sampler:
         trouble = self._machine.gpus.trouble if self._machine else None
         troubles = [trouble] if trouble else []
         for server in self._servers:
-            troubles += await server.close(self._folder, absent)
-        return troubles
+            troubles += await server.close()
+        return troubles + write_files(self._servers, self._folder, absent)
 
 
 async def _main() -> None:

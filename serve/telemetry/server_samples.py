@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
 from foundation.run.records import TelemetrySample
-from foundation.run.telemetry import write_samples
 from serve.readiness import session
 from serve.telemetry.machine import ELSEWHERE
 from serve.telemetry.metrics_page import MetricsPage
@@ -24,16 +22,17 @@ _MOST_ATTEMPTS = 3
 class ServerSamples:
     """Samples of a server while it is there.
 
-    `over`: its processes are gone, or somebody else runs it and it gives no numbers.
+    `samples`: so far. `over`: its processes are gone, or somebody else runs it and it gives no
+    numbers.
     """
 
     def __init__(self, server: SampledServer) -> None:
-        self._server = server
+        self.server = server
         self._session = session(server.endpoints[0])
         is_ours = server.pid is not None
         self._page = MetricsPage(server.endpoints[0], self._session, is_expected=is_ours)
         self._tree = None if server.pid is None else ProcessTree(server.pid)
-        self._samples: list[TelemetrySample] = []
+        self.samples: list[TelemetrySample] = []
         self._running: asyncio.Task[None] | None = None
         self._attempts = 0
         self.over = False
@@ -63,21 +62,17 @@ class ServerSamples:
             return
         here = machine if self._tree is not None else {}
         fields = {"rss_bytes": None, "cpu_s": None, **here, **processes, **metrics, **clocks}
-        self._samples.append(msgspec.convert(fields, TelemetrySample))
+        self.samples.append(msgspec.convert(fields, TelemetrySample))
 
-    async def close(self, folder: Path, absent: Mapping[str, str]) -> list[str]:
-        """Writes a file for each variant. Returns what was missing or damaged, a sentence each."""
+    async def close(self) -> list[str]:
+        """Ends the sampling. Returns what was missing, a sentence each."""
         await self.settled()
         await self._session.close()
-        if self._tree is None:
-            absent = {"gpu_energy_j": ELSEWHERE, "cpu_energy_j": ELSEWHERE}
-        troubles = self._page.troubles
-        for endpoint in self._server.endpoints if self._samples else ():
-            file = folder / f"{endpoint.variant}.parquet"
-            try:
-                damage = write_samples(self._samples, file, absent)
-                troubles += [damage] if damage else []
-            except OSError as problem:
-                reason = problem.strerror or problem
-                troubles.append(f"{endpoint.variant}: its samples can't be written ({reason})")
-        return troubles
+        return self._page.troubles
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """Why energy has no numbers, by field, of a server that somebody else runs."""
+        if self._tree is not None:
+            return {}
+        return {"gpu_energy_j": ELSEWHERE, "cpu_energy_j": ELSEWHERE}

@@ -18,6 +18,7 @@ from serve.variant import ServedVariant
 from serve.vllm import engine_record, preloads, sleep
 from serve.vllm.engine_options import engine_options
 from serve.vllm.lora import max_lora_rank
+from serve.vllm.parallel import parallel_options
 from serve.vllm.supported_models import other_plugins, quantization_formats
 
 
@@ -47,8 +48,7 @@ def command_line(
         line.append(f"--kv-cache-memory-bytes={config.kv_cache}")
     else:
         line.append(f"--gpu-memory-utilization={config.gpu_memory_utilization}")
-    if config.tensor_parallel > 1:
-        line.append(f"--tensor-parallel-size={config.tensor_parallel}")
+    line += parallel_options(config)
     line += _lora_options({v.name: v.adapter for v in variants if v.adapter is not None}, ranks)
     if config.residency == "sleep":
         line.append(sleep.OPTION)

@@ -21,14 +21,23 @@ _FIELDS = {
     "kv-cache-memory-bytes": "kv_cache",
     "gpu-memory-utilization": "gpu_memory_utilization",
     "tensor-parallel-size": "tensor_parallel",
+    "pipeline-parallel-size": "pipeline_parallel",
+    "data-parallel-size": "data_parallel",
+    "distributed-executor-backend": "executor",
+    "data-parallel-backend": "executor",
+    "host": "host",
+    "api-key": "api_key_env",
     "port": "ports",
     "trust-remote-code": "trust_remote_code",
 }
 _OURS = {
-    "model", "served-model-name", "host", "uds", "api-key", "config", "headless",
+    "model", "served-model-name", "uds", "config", "headless",
     "api-server-count", "enable-lora", "lora-modules", "max-lora-rank", "max-loras",
     "enable-per-request-metrics", "enable-sleep-mode", "enable-logging-iteration-details",
 }  # fmt: skip
+
+
+_OF_ALL = ("ports", "trust_remote_code", "host", "api_key_env")
 
 
 @dataclass(frozen=True)
@@ -111,8 +120,8 @@ def _check_name(where: str, name: str) -> None:
     if (plain := name.removeprefix("no-")) in _FIELDS:
         section, _, _ = where.partition(".engine.")
         field = _FIELDS[plain]
-        # Two of these fields are of all servers.
-        section = "serve" if field in ("ports", "trust_remote_code") else section
+        # Some of these fields are of all servers.
+        section = "serve" if field in _OF_ALL else section
         raise BadInput(f"{where}: write {section}.{field} instead")
     if plain in _OURS:
         raise BadInput(f"{where}: set by tunedyno for each server; leave it out")

@@ -56,22 +56,16 @@ def estimate_memory(
         draft_weights, draft_note = _draft_weights(draft, dtype)
         weights += draft_weights
         note = "; ".join(filter(None, (note, draft_note))) or None
-    workers = config.tensor_parallel * _pipeline(config)
-    if device.kind == "cpu":  # each worker has a KV cache of this size
-        return MemoryEstimate(weights, config.kv_cache * workers, CPU_RUNTIME_BYTES, note)
-    weights //= workers
+    if device.kind == "cpu":  # each worker has a KV cache of this size, and each copy the weights
+        kv_cache = config.kv_cache * config.accelerators
+        return MemoryEstimate(weights * config.data_parallel, kv_cache, CPU_RUNTIME_BYTES, note)
+    weights //= config.workers
     left = (
         int((device.memory_bytes or 0) * config.gpu_memory_utilization)
         - weights
         - CUDA_RUNTIME_BYTES
     )
     return MemoryEstimate(weights, max(0, left), CUDA_RUNTIME_BYTES, note)
-
-
-def _pipeline(config: ServeConfig) -> int:
-    """The stages of a pipeline, which divide the layers among them."""
-    stages = config.options.get("pipeline-parallel-size", 1)
-    return stages if isinstance(stages, int) and stages > 1 else 1
 
 
 def _draft_weights(name: str, dtype: Dtype) -> tuple[int, str | None]:

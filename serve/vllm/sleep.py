@@ -74,7 +74,7 @@ async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
 
 
 class OneAwake:
-    """Keeps at most one of several servers awake.
+    """Keeps at most one of several servers awake, with its replicas.
 
     `servers`: the endpoints of each server. All servers are asleep at first.
     """
@@ -94,9 +94,11 @@ class OneAwake:
         if server is None or server == self._awake:
             return
         if self._awake is not None:
-            await fall_asleep(self._awake)
+            for replica in self._awake.replicas:
+                await fall_asleep(replica)
             self._awake = None
-        await wake_up(server)
+        for replica in server.replicas:
+            await wake_up(replica)
         self._awake = server
 
     def forget(self, variants: Iterable[str]) -> None:

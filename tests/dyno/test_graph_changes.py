@@ -124,6 +124,20 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
         {"prompts"},
     ),
     "a url": (lambda: graph(variant("api", url="http://127.0.0.1:8/v1")), load_of("api") | TAUGHT),
+    "a replica's url": (
+        lambda: graph(variant("api", url=["http://127.0.0.1:9/v1", "http://127.0.0.1:8/v1"])),
+        load_of("api") | TAUGHT,
+    ),
+    "replicas": (lambda: graph(variant("int8", serve={"replicas": 2})), load_of("int8")),
+    "a router": (
+        lambda: graph(variant("int8", serve={"router": "vllm-router"})),
+        load_of("int8"),
+    ),
+    "the stages of a pipeline": (
+        lambda: graph(variant("int8", serve={"pipeline_parallel": 2})),
+        load_of("int8"),
+    ),
+    "an executor": (lambda: graph(variant("int8", serve={"executor": "mp"})), load_of("int8")),
     "what a url is asked for": (lambda: graph(variant("api", model="n")), load_of("api") | TAUGHT),
     "a request's form": (
         lambda: graph(variant("api", request={"extra": {"priority": 1}})),

@@ -45,6 +45,11 @@ KEYS: dict[str, tuple[object, bool]] = {
     "kv_cache": ("2GiB", True),
     "gpu_memory_utilization": (0.5, True),
     "tensor_parallel": (2, True),
+    "pipeline_parallel": (2, True),
+    "data_parallel": (2, True),
+    "executor": ("mp", True),
+    "replicas": (2, True),
+    "router": ("vllm-router", True),
     "engine": ({"max-num-seqs": 8}, True),
     "device": ("cpu", False),
     "residency": ("turns", False),
@@ -52,6 +57,8 @@ KEYS: dict[str, tuple[object, bool]] = {
     "start_timeout": ("1s", False),
     "trust_remote_code": (True, False),
     "ports": ("9000-9010", False),
+    "host": ("127.0.0.2", False),
+    "api_key_env": ("SERVED_KEY", False),
     "engine_record": (False, False),
 }
 

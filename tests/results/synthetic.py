@@ -62,6 +62,7 @@ def write_journal(
     end: str | None = "complete",
     began_ns: int = 0,
     ended_ns: int = 0,
+    replicas: int = 1,
 ) -> Path:
     """One block under `run`. `end` None: a journal that was cut off.
 
@@ -85,6 +86,8 @@ def write_journal(
         planned=len(records),
         window_start_ns=round(window_ms[0] * MS),
         window_end_ns=None if concurrency else round(window_ms[1] * MS),
+        replicas=replicas,
+        router="round robin" if replicas > 1 else None,
     )
     ended = (
         JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))

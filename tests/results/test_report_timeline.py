@@ -225,6 +225,22 @@ def test_samples_stand_where_the_requests_of_their_moment_stand(made: Made) -> N
     assert isinstance(read_telemetry(run, "int8"), Damage)
 
 
+def test_servers_that_are_sampled_at_the_same_moments_stay_apart(made: Made) -> None:
+    (run, summary, _, _), measured = made
+    traces = [trace for variant in measured for _, _, trace in traces_of(variant)]
+    origin = min(traces, key=lambda trace: trace.origin_unix_ns)
+    at = origin.origin_monotonic_ns + S, origin.origin_unix_ns + S
+    for name, running in (("base", 1), ("base-short", 2)):
+        (run / "telemetry" / f"{name}.parquet").unlink(missing_ok=True)
+        write_samples([sample(*at, running=running)], run / "telemetry" / f"{name}.parquet")
+    slots = {variant.variant: i for i, variant in enumerate(summary.variants)}
+    running = next(p for p in servers_of(run, measured, slots).panels if p.label == "running")
+    assert {trace.name: trace.values.tolist() for trace in running.traces} == {
+        "base": [1],
+        "base-short": [2],
+    }
+
+
 def test_the_page_shows_panels_notes_and_a_small_script(made: Made) -> None:
     (run, summary, verdicts, plan), measured = made
     origin = min(

@@ -74,7 +74,7 @@ def test_a_value_that_vllm_does_not_take(tiny: ModelRef):
     [
         ("max_model_len", r"serve\.engine\.max_model_len: write serve\.max_model_len"),
         ("no-enforce-eager", r"write serve\.enforce_eager"),
-        ("api-key", "leave it out"),
+        ("api-key", r"write serve\.api_key_env instead"),
         ("enable-lora", "leave it out"),
     ],
 )

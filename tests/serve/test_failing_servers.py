@@ -12,15 +12,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 
 from benchmarks.kills.rig import shared_memory
+from foundation.errors import BadInput
 from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from serve import Hosting, ServedVariant, ServerFailed, ServerFolders, check
+from serve import Hosting, ServedVariant, ServerFailed, ServerFolders, check, curl_line
 from serve.config import ServeConfig
+from serve.placement import check_router
 from tests.serve.stranger import Stranger
 from tests.weightless_model import write_weightless_model
 
@@ -244,3 +247,104 @@ async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(
                 Stranger(port)
         with pytest.raises(ServerFailed):
             await up.hosting.ready(["a"])
+
+
+async def test_replicas_are_up_watched_and_ended_together(model: ModelRef, tmp_path: Path):
+    config = ServeConfig.model_validate({**SECTION, "replicas": 2})
+    plan = check([ServedVariant("a", model)], config)
+    folders = ServerFolders(tmp_path / "logs", tmp_path / "telemetry")
+    hosting = Hosting(plan, folders, Silent(), unreached)
+    async with hosting.round(["a"], partly=True) as endpoints:
+        first, second = endpoints["a"].replicas
+        assert first.base_url != second.base_url and first.api_key == second.api_key
+        await hosting.sample()
+        await hosting.check_answers(endpoints["a"])
+        roots = [psutil.Process(server.pid) for server in hosting._up]
+        families = [p for root in roots for p in (root, *root.children(recursive=True))]
+        roots[1].children(recursive=True)[1].kill()  # the API server
+        failure = await failing(hosting)
+        assert failure.variants == ("a",) and str(failure).startswith("replica 2 of a died while")
+        assert "a.replica-2.log" in str(failure)
+        assert await hosting.drop(failure) == ["a"]
+        assert hosting._up == [] and list(hosting.failed) == ["a"]
+        assert psutil.wait_procs(families, timeout=10)[1] == []
+    assert sorted(file.name for file in (tmp_path / "telemetry").iterdir()) == [
+        "a.parquet",
+        "a.replica-1.parquet",
+        "a.replica-2.parquet",
+    ]
+
+
+async def test_a_server_beyond_this_machine_has_the_key_that_was_named(
+    model: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    section = {**SECTION, "host": "0.0.0.0", "api_key_env": "SERVED_KEY"}
+    config = ServeConfig.model_validate(section)
+    monkeypatch.delenv("SERVED_KEY", raising=False)
+    with pytest.raises(BadInput, match="the environment has no SERVED_KEY; export it"):
+        check([ServedVariant("a", model)], config)
+    monkeypatch.setenv("SERVED_KEY", "s3rved-t0-others")
+    plan = check([ServedVariant("a", model)], config)
+    hosting = Hosting(plan, ServerFolders(tmp_path), Silent(), unreached)
+    async with hosting.round(["a"]) as endpoints:
+        endpoint = endpoints["a"]
+        assert endpoint.base_url.startswith("http://127.0.0.1:")
+        assert endpoint.api_key == "s3rved-t0-others"
+        assert "s3rved" not in curl_line(endpoint) and "${SERVED_KEY}" in curl_line(endpoint)
+        hosting.check(["a"])
+        port = int(endpoint.base_url.rpartition(":")[2].removesuffix("/v1"))
+        with socket.socket() as probe, pytest.raises(OSError):
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"host": "0.0.0.0"}, r"host: other machines reach 0\.0\.0\.0; write api_key_env"),
+        ({"host": "10.1.2.3"}, r"host: other machines reach 10\.1\.2\.3"),
+        ({"host": "head"}, r"'head' is no IPv4 address; write 0\.0\.0\.0"),
+        ({"api_key_env": "sk-abcdefgh12345"}, "and not the key itself"),
+    ],
+)
+def test_an_address_that_others_reach_needs_a_key(section: dict[str, str], says: str):
+    with pytest.raises(ValueError, match=says):
+        ServeConfig.model_validate(section)
+    assert ServeConfig.model_validate({"host": "127.0.0.2"}).host == "127.0.0.2"
+
+
+async def test_a_router_before_replicas_is_one_address_and_its_death_their_failure(
+    model: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    router = Path(__file__).parent / "fake_router"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(router), os.environ["PYTHONPATH"]]))
+    monkeypatch.syspath_prepend(str(router))
+    config = ServeConfig.model_validate({**SECTION, "replicas": 2, "router": "vllm-router"})
+    hosting = Hosting(
+        check([ServedVariant("a", model)], config), ServerFolders(tmp_path), Silent(), unreached
+    )
+    async with hosting.round(["a"], partly=True) as endpoints:
+        endpoint = endpoints["a"]
+        assert endpoint.servers == 2 and len(endpoint.replicas) == 1
+        assert endpoint.first == hosting._up[0].endpoints[0]
+        addresses = {endpoint.base_url, *(each.base_url for each in endpoint.routed)}
+        assert len(addresses) == 3
+        roots = [psutil.Process(each.pid) for each in hosting._up]
+        roots.append(psutil.Process(hosting._routers[0]._run.pid))
+        families = [p for root in roots for p in (root, *root.children(recursive=True))]
+        body = {"model": "a", "prompt": "the last straw"}
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientError):
+                await session.post(f"{endpoint.base_url}/completions", json=body)
+        failure = await failing(hosting)
+        assert str(failure).startswith("the router of a ended while it was under load")
+        assert await hosting.drop(failure) == ["a"]
+        assert psutil.wait_procs(families, timeout=10)[1] == []
+
+
+def test_a_router_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "vllm" or None)
+    config = ServeConfig.model_validate({**SECTION, "replicas": 2, "router": "vllm-router"})
+    with pytest.raises(BadInput, match=r"serve\.router: vllm-router is not installed; pip install"):
+        check_router(config)
+    check_router(ServeConfig.model_validate({**SECTION, "router": "vllm-router"}))

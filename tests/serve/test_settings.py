@@ -137,7 +137,7 @@ def test_the_format_of_the_kv_cache_changes_no_size(tiny: ModelRef):
 
 
 def test_workers_of_a_gpu_server_divide_the_weights():
-    four = own(tensor_parallel=2, engine={"pipeline-parallel-size": 2})
+    four = own(tensor_parallel=2, pipeline_parallel=2)
     model = absent("org/model-1B")
     assert [memory(s, model, GPU).weights for s in (own(), own(tensor_parallel=2), four)] == [
         2 * GB,
@@ -272,7 +272,7 @@ def test_the_installed_vllm_takes_what_people_turn_and_refuses_what_it_can_not()
             ),
             uncached=own(engine={"enable-prefix-caching": False}),
             chunks=own(engine={"enable-prefix-caching": True, "max-num-batched-tokens": 512}),
-            pipeline=own(engine={"pipeline-parallel-size": 2}),
+            pipeline=own(pipeline_parallel=2),
             fp8=own(engine={"kv-cache-dtype": "fp8_e5m2"}),
             whole=own(engine={"enable-chunked-prefill": False}),
         ),

@@ -7,15 +7,18 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from foundation.cores import on_processors
 from foundation.http.endpoint import Endpoint
+from foundation.run.records import TelemetrySample
 from foundation.run.telemetry import read_samples
 from serve.telemetry import SampledServer, Telemetry
 from serve.telemetry import telemetry as parent
+from serve.telemetry.replicas import joined_samples, write_files
 from serve.telemetry.server_samples import ServerSamples
 from tests.serve.metrics_server import answering
 
@@ -125,7 +128,8 @@ async def test_a_server_whose_processes_are_gone_is_sampled_no_more(tmp_path: Pa
         await process.wait()
         await taken(samples, 2)
         assert samples.over and samples.start({}, 3) is None
-        await samples.close(tmp_path, {})
+        await samples.close()
+    write_files([samples], tmp_path, {})
     table, _ = read_samples(tmp_path / "a.parquet", ("gpu_energy_j",))
     assert table.to_pylist() == [{"monotonic_ns": 1, "gpu_energy_j": 1.0}]
 
@@ -134,7 +138,8 @@ async def test_a_server_of_somebody_else_has_no_numbers_of_this_machine(tmp_path
     async with answering(PAGE) as server:
         samples = ServerSamples(SampledServer((server.endpoint("a"),), None))
         await taken(samples, 1)
-        await samples.close(tmp_path, {})
+        await samples.close()
+    write_files([samples], tmp_path, {})
     table, absent = read_samples(tmp_path / "a.parquet", ("gpu_energy_j", "waiting"))
     assert table.to_pylist() == [{"monotonic_ns": 1, "gpu_energy_j": None, "waiting": 4}]
     assert set(absent.values()) == {"somebody else runs the server"}
@@ -146,5 +151,25 @@ async def test_a_server_of_somebody_else_without_metrics_is_soon_left_alone(tmp_
         for at_ns in range(3):
             assert not samples.over
             await taken(samples, at_ns)
-        assert samples.over and await samples.close(tmp_path, {}) == []
+        assert samples.over and await samples.close() == []
+        write_files([samples], tmp_path, {})
     assert files(tmp_path) == []
+
+
+def test_samples_of_replicas_are_added_at_the_moments_that_both_have() -> None:
+    def sample(at_ns: int, **fields: float | None) -> TelemetrySample:
+        clocks = {"monotonic_ns": at_ns, "unix_ns": at_ns, "rss_bytes": 5, "cpu_s": 0.5}
+        return msgspec.convert(clocks | fields, TelemetrySample)
+
+    one = [
+        sample(1, running=2, kv_cache_usage=0.2, host_busy_s=9.0, gpu_energy_j=4.0, waiting=1),
+        sample(2, running=3),
+    ]
+    other = [
+        sample(1, running=4, kv_cache_usage=0.4, host_busy_s=9.0, gpu_energy_j=4.0),
+        sample(3, running=5),
+    ]
+    [both] = joined_samples([one, other])
+    assert (both.monotonic_ns, both.running, both.rss_bytes, both.cpu_s) == (1, 6, 10, 1.0)
+    assert both.kv_cache_usage == pytest.approx(0.3)
+    assert (both.host_busy_s, both.gpu_energy_j, both.waiting) == (9.0, 4.0, None)

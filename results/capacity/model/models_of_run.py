@@ -20,6 +20,7 @@ from results.capacity.model.engine_model import EngineModel, Scheduler
 from results.capacity.model.front_end import FrontEndFit, recorded_front_end, stamped_front_end
 from results.capacity.model.observed_limits import ClosedLoop, observed_seqs
 from results.capacity.model.recorded_steps import BlockSpan, recorded_steps
+from results.capacity.model.replica_journals import replica_journals, requests_by_server
 from results.capacity.model.stamped_steps import stamped_steps
 from results.capacity.model.step_fit import StepFit, fit_steps
 from results.capacity.model.steps import Steps
@@ -156,7 +157,11 @@ def _recorded_model(
     fit = fit_steps(steps)
     if isinstance(fit, str):
         return f"in the engine record, {fit}"
-    timed = [times.timed(journal).requests for journal in journals]
+    timed = [
+        requests
+        for journal in journals
+        for requests in requests_by_server(times.timed(journal), servers)
+    ]
     has_moments = any(not np.isnan(requests.wait).all() for requests in timed)
     front = recorded_front_end(timed) if has_moments else stamped_front_end(timed, fit.steps)
     return _assembled(fit, front, steps, limits, "engine record")
@@ -165,6 +170,10 @@ def _recorded_model(
 def _stamped_model(journals: Sequence[Journal]) -> FittedModel | str:
     if not journals:
         return "other variants had requests at the same time"
+    parts_of = [replica_journals(journal) for journal in journals]
+    if all(isinstance(parts, str) for parts in parts_of):
+        return str(parts_of[0])
+    journals = [part for parts in parts_of if not isinstance(parts, str) for part in parts]
     blocks = [stamped_steps(journal, _rate(journal)) for journal in journals]
     parts = [block for block in blocks if isinstance(block, Steps)]
     if not parts:
@@ -261,7 +270,7 @@ def _is_shared(journal: Journal, others: Sequence[BlockSpan]) -> bool:
 
 
 def _rate(journal: Journal) -> float:
-    """Requests/s that were due, from the first to the last; 0 for fewer than two."""
+    """Requests/s of one replica that were due, from the first to the last; 0 for fewer than two."""
     due = journal.requests.scheduled_ns
-    seconds = float(np.ptp(due)) / 1e9
-    return (len(due) - 1) / seconds if seconds else 0.0
+    seconds = float(np.ptp(due)) / 1e9 if len(due) else 0.0
+    return (len(due) - 1) / seconds / journal.header.replicas if seconds else 0.0

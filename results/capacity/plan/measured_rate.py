@@ -12,11 +12,12 @@ from math import inf
 
 from results.capacity.plan.audits import audit_points
 from results.capacity.plan.capacity_plan import Audit, LoadPoint
+from results.capacity.plan.merits import scaled
 from results.config import Limit, Slo
 from results.decision.objectives import ObjectiveSpec, objective_specs, outcome_of
 from results.inputs import RunInputs
 from results.metrics import RECORDS
-from results.summary import Outcome, StageSummary, VariantSummary
+from results.summary import Estimate, Outcome, StageSummary, VariantSummary
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MeasuredRate:
 def measured_rate(
     variant: VariantSummary, inputs: RunInputs, audits: Sequence[Audit] = ()
 ) -> MeasuredRate:
-    """The rates that the open-loop stages and the audits of a variant show."""
+    """The rates of one replica that the open-loop stages and the audits of a variant show."""
     slos = capacity_objectives(inputs, variant.variant)
     limits = slo_limits(variant, slos)
     stages = [stage for stage in variant.stages if stage.concurrency is None]
@@ -88,16 +89,26 @@ def absolute_slo(limits: Mapping[str, float]) -> Slo:
 
 
 def _point(stage: StageSummary, slos: Sequence[ObjectiveSpec], inputs: RunInputs) -> LoadPoint:
+    """The stage as a load of one replica; those behind a router have equal shares of it."""
     return LoadPoint(
         stage=stage.stage,
-        rate=stage.offered_rate or 0.0,
+        rate=(stage.offered_rate or 0.0) / stage.replicas,
         outcome=stage_outcome(stage, slos),
         metrics={
-            **{key: stage.metrics[key] for key in ("goodput",) if key in stage.metrics},
+            **goodput_of_one(stage),
             **{spec.metric: stage.judged[spec.key].value for spec in slos},
         },
         left_out=_unfit(stage, inputs),
     )
+
+
+def goodput_of_one(stage: StageSummary) -> dict[str, Estimate]:
+    """The goodput of one of the replicas that a stage was measured with, by its key."""
+    return {
+        key: scaled(stage.metrics[key], 1 / stage.replicas)
+        for key in ("goodput",)
+        if key in stage.metrics
+    }
 
 
 def _unfit(stage: StageSummary, inputs: RunInputs) -> str | None:

@@ -12,6 +12,7 @@ from results.capacity.plan.measured_rate import absolute_slo, capacity_objective
 from results.capacity.plan.rate_curve import rate_curve
 from results.capacity.plan.replica_rate import ModelledRate
 from results.capacity.simulation.held_rate import HeldRate, held_rate
+from results.capacity.simulation.replicas import ONE, Replicas
 from results.inputs import RunInputs
 from results.metrics import RECORDS
 from results.summary import Estimate, Summary, VariantSummary
@@ -33,7 +34,9 @@ def modelled_rates(
         model, demand = models.get(name, "nothing was measured"), demands[name]
         if isinstance(model, str):
             return model
-        return demand if isinstance(demand, str) else modelled_rate(model, demand, limits)
+        if isinstance(demand, str):
+            return demand
+        return modelled_rate(model, demand, limits, measured_replicas(variant))
 
     # Compiled simulations hold no lock, so variants are simulated at once.
     with ThreadPoolExecutor(len(usable_cores())) as pool:
@@ -41,16 +44,27 @@ def modelled_rates(
     return {each.variant: rate for each, rate in zip(summary.variants, rates, strict=True)}
 
 
-def modelled_rate(model: EngineModel, demand: Demand, limits: Mapping[str, float]) -> ModelledRate:
-    """The rate that one replica holds within the limits (in each metric's unit), and its curve."""
+def measured_replicas(variant: VariantSummary) -> Replicas:
+    """The replicas that the judged stage was measured with, behind their router."""
+    stage = variant.at_judged_stage
+    return Replicas(stage.replicas) if stage is not None else ONE
+
+
+def modelled_rate(
+    model: EngineModel, demand: Demand, limits: Mapping[str, float], replicas: Replicas = ONE
+) -> ModelledRate:
+    """The rate that one replica holds within the limits (in each metric's unit), and its curve.
+
+    `replicas`: those that share the requests, in turns.
+    """
     times = {metric: limit for metric, limit in limits.items() if RECORDS[metric].kind == "time"}
-    held = held_rate(model, demand, absolute_slo(times), SEED)
+    held = held_rate(model, demand, absolute_slo(times), SEED, replicas=replicas)
     if held.rate is None:
         return ModelledRate(Estimate(value=None, reason=held.reason), notes=model.notes)
     rate = Estimate(
         value=held.rate, low=held.low, high=held.high, n=len(demand), reason=held.reason
     )
-    curve = rate_curve(model, demand, times, held.rate, SEED)
+    curve = rate_curve(model, demand, times, held.rate, SEED, replicas)
     return ModelledRate(rate, curve, (*model.notes, *_notes(held, limits, times)))
 
 

@@ -100,7 +100,7 @@ def plan_capacity(
         scaled=_scaled(able, plan, catalogue, some.accelerators),
         audits=_audits(capacities, recommended, basis.audits),
         investments=investments(summary, inputs, plan, capacities, prices),
-        notes=_notes(prices, plan),
+        notes=[*_notes(prices, plan), *_replica_notes(summary)],
     )
 
 
@@ -274,6 +274,16 @@ def _audits(
     named = (next_audit(each, done) for each in order)
     following = next((audit for audit in named if audit is not None), None)
     return done if following is None else [*done, following]
+
+
+def _replica_notes(summary: Summary) -> list[str]:
+    """Which variants were measured with replicas: every rate of the plan is that of one."""
+    return [
+        f"{variant.variant} was measured with {stage.replicas} replicas ({stage.router}): the rate "
+        f"of one is 1/{stage.replicas} of theirs, and its share of arrivals is as even as theirs"
+        for variant in summary.variants
+        if (stage := variant.at_judged_stage) is not None and stage.replicas > 1
+    ]
 
 
 def _notes(prices: Mapping[str, ReplicaPrice], plan: PlanConfig) -> list[str]:

@@ -15,6 +15,7 @@ from results.capacity.plan.capacity_plan import MetricBand, RateCurve
 from results.capacity.plan.measured_rate import absolute_slo
 from results.capacity.simulation.chances import Chances, by_length
 from results.capacity.simulation.metrics import simulated_metrics
+from results.capacity.simulation.replicas import ONE, Replicas
 from results.capacity.simulation.saturation import saturation
 from results.capacity.simulation.simulator import simulate
 from results.capacity.simulation.slo_load import requests_for
@@ -29,16 +30,22 @@ _TAIL = 0.025
 
 
 def rate_curve(
-    model: EngineModel, demand: Demand, limits: Mapping[str, float], held: float, seed: int
+    model: EngineModel,
+    demand: Demand,
+    limits: Mapping[str, float],
+    held: float,
+    seed: int,
+    replicas: Replicas = ONE,
 ) -> RateCurve:
     """The times that are limited, and goodput, of requests that arrive by chance.
 
+    Rates are of one of the `replicas`, which share the requests.
     `limits`: ms, by metric. `held`: requests/s, about which the curve ends. Rates beyond the
     model's reach are left out.
     """
     rng, lengths, slo = np.random.default_rng(seed), by_length(demand), absolute_slo(limits)
     families = {RECORDS[metric].family for metric in limits}
-    chances = Chances.of(requests_for(limits), rng)
+    chances = Chances.of(requests_for(limits, replicas=replicas.count), rng)
     most = min(held * BEYOND, _ALMOST * saturation(model, lengths, chances))
     draws = len(model.draws)
     places = rng.choice(draws, min(DRAWS, draws), replace=False) if draws else ()
@@ -46,14 +53,22 @@ def rate_curve(
     rates: list[float] = []
     rows: list[list[dict[str, float]]] = []
     for rate in np.linspace(most / POINTS, most, POINTS).tolist():
-        load = chances.load(lengths, rate)
-        simulated = [simulate(each, load) for each in models]
+        load = chances.load(lengths, rate * replicas.count)
+        simulated = [simulate(each, load, replicas) for each in models]
         if replace(simulated[0].reached, rate=rate).beyond(model.fitted):
             break
         rates.append(rate)
-        rows.append([simulated_metrics(each, load, slo, families) for each in simulated])
+        rows.append(
+            [_of_one(simulated_metrics(each, load, slo, families), replicas) for each in simulated]
+        )
     metrics = [*limits, "goodput"] if rows else []
     return RateCurve(rates=rates, metrics={metric: _band(metric, rows) for metric in metrics})
+
+
+def _of_one(metrics: Mapping[str, float], replicas: Replicas) -> dict[str, float]:
+    """The metrics of one replica: its share of goodput, and the times of all."""
+    shares = {key: metrics[key] / replicas.count for key in ("goodput",) if key in metrics}
+    return {**metrics, **shares}
 
 
 def _band(metric: str, rows: Sequence[Sequence[Mapping[str, float]]]) -> MetricBand:

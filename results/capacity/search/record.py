@@ -51,7 +51,7 @@ class VariantSearch(msgspec.Struct, frozen=True, kw_only=True):
 
     null: no probe shows that end. `prior_low`, `prior_high`: where a model of the run expected it;
     a null `prior_high` beside a `prior_low`: that or more.
-    `identity`: that of its journals.
+    `identity`: that of its journals. `replicas`: the servers that hold the rate together.
     """
 
     variant: str
@@ -63,6 +63,7 @@ class VariantSearch(msgspec.Struct, frozen=True, kw_only=True):
     prior_high: float | None
     identity: str
     probes: Sequence[ProbeRecord]
+    replicas: int = 1
 
 
 class CapacitySearch(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +98,14 @@ def variant_search(
         identity=identity,
         probes=[_probe_record(stage, probe, limits) for stage, probe in probes.items()],
     )
+
+
+def of_replicas(search: VariantSearch, replicas: int) -> VariantSearch:
+    """The record of a variant that so many servers answered for."""
+    if replicas == 1:
+        return search
+    sentence = f"{replicas} replicas together: {search.sentence}"
+    return msgspec.structs.replace(search, replicas=replicas, sentence=sentence)
 
 
 def capacity_search(

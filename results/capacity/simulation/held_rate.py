@@ -17,6 +17,7 @@ from foundation.arrays import Floats
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.simulation.chances import Chances, by_length, resampled
+from results.capacity.simulation.replicas import ONE, Replicas
 from results.capacity.simulation.slo_load import SloLoad, absolute_limits, requests_for
 from results.config import Slo
 
@@ -50,9 +51,11 @@ def held_rate(
     slo: Slo,
     seed: int,
     baseline: Mapping[str, float] | None = None,
+    replicas: Replicas = ONE,
 ) -> HeldRate:
     """The highest Poisson rate of requests like `demand`'s that keeps the SLO's limits on times.
 
+    The rate is that of one of the `replicas`; their requests together arrive by chance.
     `baseline`: the baseline's metrics, for relative limits. The same seed brings the same requests
     to every model.
     """
@@ -60,7 +63,8 @@ def held_rate(
     if isinstance(limits, str):
         return HeldRate(reason=limits)
     rng, lengths = np.random.default_rng(seed), by_length(demand)
-    first = SloLoad(Chances.of(requests_for(limits), rng), limits)
+    requests = requests_for(limits, replicas=replicas.count)
+    first = SloLoad(Chances.of(requests, rng), limits, replicas)
     if reason := first.hopeless(model, lengths):
         return HeldRate(reason=reason)
     about = first.highest(model, lengths)
@@ -88,9 +92,9 @@ def _loads(
 ) -> Iterator[SloLoad]:
     """Loads long enough for the batch that the model reaches near `rate`, about its highest."""
     decodes = first.reached(model, lengths, rate).decodes if rate else 0.0
-    requests = requests_for(first.limits, decodes)
+    requests = requests_for(first.limits, decodes, first.replicas.count)
     for _ in range(LOADS):
-        yield SloLoad(Chances.of(requests, rng), first.limits)
+        yield replace(first, chances=Chances.of(requests, rng))
 
 
 def _places(draws: int, rng: np.random.Generator) -> list[int]:

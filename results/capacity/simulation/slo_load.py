@@ -12,7 +12,7 @@ from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import REACH, EngineModel, LoadRange
 from results.capacity.simulation.chances import Chances
 from results.capacity.simulation.metrics import distribution
-from results.capacity.simulation.replicas import Replicas
+from results.capacity.simulation.replicas import ONE, Replicas
 from results.capacity.simulation.saturation import saturation
 from results.capacity.simulation.simulator import WARM_UP, simulate, unservable
 from results.config import Slo
@@ -46,28 +46,36 @@ def absolute_limits(slo: Slo, baseline: Mapping[str, float]) -> dict[str, float]
     return limits or "the slo names no limit on a time, so no rate breaks it"
 
 
-def requests_for(limits: Mapping[str, float], batch: float = 0.0) -> int:
-    """How many requests a load needs for the percentiles that are limited, and for its batch."""
+def requests_for(limits: Mapping[str, float], batch: float = 0.0, replicas: int = 1) -> int:
+    """How many requests a load needs for the percentiles that are limited, and for its batches."""
     percentiles = [RECORDS[m].q for m in limits if RECORDS[m].statistic != "mean"]
     beyond = [_BEYOND / (1 - q / 100) for q in percentiles]
     floors = [FLOORS[q] for q in percentiles]
-    wanted = min(max(_LEAST, *beyond, _BATCHES * batch), _MOST)
+    wanted = min(max(_LEAST, *beyond, _BATCHES * batch * replicas), _MOST)
     return ceil(max([wanted, *floors]) / (1 - WARM_UP))
 
 
 @dataclass(frozen=True)
 class SloLoad:
-    """Requests of random lengths at random moments, and the most that a metric may be, ms."""
+    """Requests of random lengths at random moments, and the most that a metric may be, ms.
+
+    Rates are of one of the `replicas`, which share the requests.
+    """
 
     chances: Chances
     limits: Mapping[str, float]
+    replicas: Replicas = ONE
+
+    def _load(self, lengths: Demand, rate: float) -> Demand:
+        """The requests of all replicas, at `rate` for each."""
+        return self.chances.load(lengths, rate * self.replicas.count)
 
     def worst(self, model: EngineModel, lengths: Demand, rate: float) -> tuple[float, str | None]:
         """The largest ratio of a metric and its limit at a rate, and its key."""
-        return self._worst_of(model, self.chances.load(lengths, rate))
+        return self._worst_of(model, self._load(lengths, rate))
 
     def _worst_of(self, model: EngineModel, demand: Demand) -> tuple[float, str | None]:
-        simulated = simulate(model, demand)
+        simulated = simulate(model, demand, self.replicas)
         values: dict[str, float] = {}
         for family in {RECORDS[metric].family for metric in self.limits}:
             values |= distribution(simulated, demand, family)
@@ -76,7 +84,8 @@ class SloLoad:
 
     def reached(self, model: EngineModel, lengths: Demand, rate: float) -> LoadRange:
         """The largest load of the replica at a rate."""
-        return replace(simulate(model, self.chances.load(lengths, rate)).reached, rate=rate)
+        simulated = simulate(model, self._load(lengths, rate), self.replicas)
+        return replace(simulated.reached, rate=rate)
 
     def highest(self, model: EngineModel, lengths: Demand, guess: float = 0.0) -> float:
         """The highest rate that keeps all limits, to about 0.1 %; 0 if it is hardly above zero.

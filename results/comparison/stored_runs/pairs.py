@@ -270,7 +270,7 @@ def _block_costs(stage: StageData, price: Price) -> list[float]:
         ]
     hourly = price.accelerators * (price.accelerator_hour or 0.0) / 3600
     return [
-        hourly * block.window_s / block.completed if block.completed else nan
+        hourly * block.replica_s / block.completed if block.completed else nan
         for block in stage.blocks
     ]
 

@@ -121,8 +121,7 @@ def replicas(case: BindingCase) -> Remedy | None:
     waited = max(0.0, case.mean("ttft_mean") - case.mean("service_ttft_mean"))
     facts = []
     if case.stage.held is not None:
-        keeps = "keeps up" if case.stage.held else "does not keep up: its queue grows"
-        facts.append(f"At {rate:g} requests/s one replica {keeps}")
+        facts.append(f"At {rate:g} requests/s {_keeps_up(case.stage.replicas, case.stage.held)}")
     facts += [f"{quantity(waited, 'ms')} pass before a request is sent"] if waited > 1 else []
     queued = case.mean("queue_mean")
     facts += [f"{quantity(queued, 'ms')} pass in the server's queue"] if queued > 1 else []
@@ -140,6 +139,14 @@ def replicas(case: BindingCase) -> Remedy | None:
         ),
         Patch(sections={"workload": {"stages": [{"rate": _short(rate / 2), "duration": "60s"}]}}),
     )
+
+
+def _keeps_up(replicas: int, held: bool) -> str:
+    if replicas == 1:
+        keeps = "keeps up" if held else "does not keep up: its queue grows"
+        return f"one replica {keeps}"
+    keep = "keep up" if held else "do not keep up: their queues grow"
+    return f"{replicas} replicas {keep}"
 
 
 def _short(rate: float) -> int | float:

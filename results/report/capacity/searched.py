@@ -114,6 +114,7 @@ _ROWS: Sequence[tuple[str, str, Callable[[VariantSearch], FactCell]]] = (
     ("Holds", "requests/s", lambda v: _end(v.holds, "no rate was shown to hold")),
     ("Fails at", "requests/s", lambda v: _end(v.fails, "no rate was shown to fail")),
     ("Expected by its model", "requests/s", _expected),
+    ("Replicas", "", lambda v: Fact(str(v.replicas)) if v.replicas > 1 else None),
     ("Probes", "", lambda v: Fact(str(len(v.probes)))),
     ("Requests", "", lambda v: Fact(plain(sum(probe.requests for probe in v.probes), 0))),
 )
@@ -124,7 +125,7 @@ def _curve(variant: VariantSearch, slo: Mapping[str, str], slot: int) -> Variant
     rates = [probe.rate for probe in variant.probes]
     highest = _FAR * min([max(rates), *([] if variant.fails is None else [variant.fails])])
     panes = [_pane(variant.probes, metric, text, highest) for metric, text in slo.items()]
-    return VariantRates(variant.variant, slot, panes, held)
+    return VariantRates(variant.variant, slot, panes, held, replicas=variant.replicas)
 
 
 def _pane(probes: Sequence[ProbeRecord], metric: str, text: str, highest: float) -> RatePane:

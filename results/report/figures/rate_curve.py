@@ -85,7 +85,8 @@ class HeldRange:
 class VariantRates:
     """One variant's metrics over one axis of requests/s.
 
-    `reach`: the highest rate that the model answers; None where there is no model.
+    `reach`: the highest rate that the model answers; None where there is no model. `replicas`: the
+    servers that the rates are of, all together.
     """
 
     name: str
@@ -93,6 +94,7 @@ class VariantRates:
     panes: Sequence[RatePane]
     held: HeldRange | None = None
     reach: float | None = None
+    replicas: int = 1
 
 
 def rate_curve(curve: VariantRates, width: float = 500) -> Markup:
@@ -245,7 +247,9 @@ def _held_text(drawing: Drawing, x: Axis, held: HeldRange) -> None:
 
 def _held_words(curve: VariantRates) -> str:
     assert curve.held is not None
-    return f"{curve.name}: one replica holds {curve.held.words} within the SLO"
+    count = curve.replicas
+    who = "one replica holds" if count == 1 else f"{count} replicas together hold"
+    return f"{curve.name}: {who} {curve.held.words} within the SLO"
 
 
 def _value(pane: RatePane, estimate: Estimate) -> str:

@@ -1,0 +1,80 @@
+"""What a running Ray cluster has, asked in a child process: `python -m serve.ray_cluster`.
+
+A driver of Ray starts threads and logs that a load generator must not have beside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from foundation.errors import BadInput, SystemFailed
+from foundation.processes.python_child import run_module
+
+_TIMEOUT_S = 120
+_ACCELERATOR = "GPU"
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """The nodes that are alive, and their accelerators: of all, and of the node with the most."""
+
+    nodes: int
+    accelerators: int
+    largest: int
+
+
+def cluster_of(nodes: Iterable[Mapping[str, Any]]) -> RayCluster:
+    """The cluster in `ray.nodes()`. Nodes that are not alive do not count."""
+    alive = [node for node in nodes if node.get("Alive") is True]
+    counts = [int((node.get("Resources") or {}).get(_ACCELERATOR, 0)) for node in alive]
+    return RayCluster(len(alive), sum(counts), max(counts, default=0))
+
+
+def running_cluster() -> RayCluster | None:
+    """The cluster at RAY_ADDRESS, or that of this machine; None where none runs.
+
+    Raises BadInput without Ray, SystemFailed where the cluster does not answer.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BadInput(
+            "serve.executor: Ray is not installed; pip install 'tunedyno[ray]', or write mp"
+        )
+    try:
+        child = subprocess.run(
+            run_module(__name__),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SystemFailed(
+            f"Ray's cluster did not answer in {_TIMEOUT_S} s; check it with ray status"
+        ) from None
+    if child.returncode:
+        raise SystemFailed("Ray's cluster could not be asked", child.stderr[-2000:])
+    nodes = json.loads(child.stdout.splitlines()[-1])
+    return None if nodes is None else cluster_of(nodes)
+
+
+def _nodes() -> list[dict[str, Any]] | None:
+    import ray
+
+    with suppress(ConnectionError):
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+        nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+        return nodes()
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(_nodes()))

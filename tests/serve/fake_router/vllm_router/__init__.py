@@ -1,0 +1,1 @@
+"""A stand-in for vllm-router: it passes requests on, in turns."""
