@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -19,11 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import SystemFailed
+from foundation.progress import Silent
 from foundation.run.records import JournalEnd, RequestRecord
-from loadgen.config import Stage
+from loadgen import BlockPlan, run_block
+from loadgen.config import Stage, WorkloadConfig
+from loadgen.event_loop import run
 from loadgen.schedule.arrivals import WorkerShare, schedule
 from loadgen.sending.journal_parts import merge
-from tests.loadgen.conftest import RunBlock, StartEmulator
+from loadgen.sending.origin import Origin
+from loadgen.sending.shared_start import LateStart, SharedStart
+from tests.loadgen.conftest import RunBlock, StartEmulator, questions, read_journal
 from tests.loadgen.test_load_process import CHILD
 from tests.run_files import header, lines
 
@@ -153,3 +159,36 @@ def test_workers_end_when_their_parent_is_gone(emulator: StartEmulator, tmp_path
             return
         time.sleep(0.05)
     pytest.fail("a worker went on without its parent")
+
+
+def test_the_workers_of_one_machine_of_several_divide_its_share(
+    emulator: StartEmulator, tmp_path: Path
+) -> None:
+    """Two processes send every third arrival from the second."""
+    server = emulator("--tokens", "1")
+    of = {"stages": [{"rate": 60, "requests": 30}], "warmup": "0s", "workers": 2}
+    config = WorkloadConfig.model_validate(of)
+    stage, path = config.stages[0], tmp_path / "block.jsonl"
+    plan = BlockPlan(
+        server.endpoint, stage, 1, 0, questions(50), "plain", config,
+        share=WorkerShare(1, 3), shared_start=SharedStart(3, 0, 500),
+    )  # fmt: skip
+
+    async def soon() -> Origin:
+        return Origin.ahead(10**8)
+
+    run(run_block(plan, path, Silent(), asyncio.Event(), soon))
+    journal, times = read_journal(path), schedule(stage, 0, 1, 0.0).times_ns.tolist()
+    by_id = sorted(journal.records, key=lambda r: r.id)
+    assert [(r.id, r.scheduled_ns) for r in by_id] == list(enumerate(times))[1::3]
+    assert {r.failure for r in by_id} == {None} and journal.end is not None
+    head = journal.header
+    assert (head.workers, head.machines, head.planned) == (2, 1, 30)
+    assert head.clock_bound_ns == 500
+
+
+def test_a_shared_start_is_kept_or_missed_as_a_whole() -> None:
+    origin_ns = time.monotonic_ns() + 10**12
+    assert run(SharedStart(2, origin_ns, None).origin()).monotonic_ns == origin_ns
+    with pytest.raises(LateStart, match=r"ready .* s after the block began on the other machines"):
+        run(SharedStart(2, time.monotonic_ns() - 10**9, None).origin())
