@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# One load from several hosts over ssh:
-#   examples/cluster/ssh.sh http://server:8000/v1 my-model host1 host2 host3
+# One load from several hosts over ssh; what follows -- is for dyno load on all of them:
+#   examples/cluster/ssh.sh host1 host2 host3 -- --url http://server:8000/v1 --model my-model \
+#     --rate 300 --duration 60s --prompt "Say hello" --output-tokens 64
 # Every host has the same version of dyno, a clock that NTP keeps, and was calibrated (dyno calibrate).
 set -euo pipefail
 
-url=$1 model=$2
-shift 2
-hosts=("$@")
+hosts=()
+while [ "$#" -gt 0 ] && [ "$1" != -- ]; do
+  hosts+=("$1")
+  shift
+done
+shift # the --
 parts=tunedyno-$(date -u +%Y%m%dT%H%M%SZ)
 # One start for all. Until then, each host starts dyno, reads its prompts and warms the server up.
 start=$(date -u -d "+${LEAD:-60} seconds" +%Y-%m-%dT%H:%M:%SZ)
 
 sending=()
 for i in "${!hosts[@]}"; do
-  printf -v command '%q ' dyno load --url "$url" --model "$model" \
-    --rate "${RATE:-100}" --duration "${DURATION:-60s}" --prompt "${PROMPT:-Say hello}" --output-tokens 64 \
-    --share "$((i + 1))/${#hosts[@]}" --start-at "$start" --out "$parts"
+  share=$((i + 1))/${#hosts[@]}
+  printf -v command '%q ' dyno load "$@" --share "$share" --start-at "$start" --out "$parts"
   ssh -n "${hosts[i]}" "$command" &
   sending+=($!)
 done

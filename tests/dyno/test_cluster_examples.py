@@ -6,6 +6,7 @@ goes through its own parser.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
-from tests import kubernetes_schema
+from tests.dyno import kubernetes_schema
 from tests.dyno.command_lines import parse
 from tests.test_papers import ROOT
 
@@ -34,6 +35,7 @@ MANIFESTS: list[dict[str, Any]] = [
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 ]
 START = "2026-12-01T10:00:00Z"
+LOAD = ("--url", "http://s:8000/v1", "--model", "m", "--rate", "40")
 # Options of sbatch, and what their values look like; None for one without a value.
 SBATCH = {
     "job-name": r"[\w-]+",
@@ -117,7 +119,7 @@ def is_in_the_future(start: str) -> bool:
 
 
 def test_ssh_gives_each_host_a_share_and_merges_their_parts(recorded: Recorded) -> None:
-    recorded.run(CLUSTER / "ssh.sh", "http://s:8000/v1", "m", "a", "b", "c", PROMPT="Say 'hello'")
+    recorded.run(CLUSTER / "ssh.sh", "a", "b", "c", "--", *LOAD, "--prompt", "Say 'hello'")
     *loads, merge = recorded.calls("dyno")
     check_shares(loads, ["1/3", "2/3", "3/3"])
     assert option(loads[0], "--prompt") == "Say 'hello'"
@@ -129,12 +131,33 @@ def test_ssh_gives_each_host_a_share_and_merges_their_parts(recorded: Recorded) 
 
 
 def test_ssh_goes_on_without_a_host_that_is_gone(recorded: Recorded) -> None:
-    complaints = recorded.run(CLUSTER / "ssh.sh", "http://s:8000/v1", "m", "a", "gone")
+    complaints = recorded.run(CLUSTER / "ssh.sh", "a", "gone", "--", *LOAD)
     assert "gone: dyno ended with 255" in complaints
     assert "gone: its part could not be fetched" in complaints
     load, merge = recorded.calls("dyno")
     assert option(load, "--share") == "1/2"
     assert merge[0] == "merge"
+
+
+@pytest.mark.slow
+def test_hosts_that_ssh_reaches_send_one_load(url: str, recorded: Recorded) -> None:
+    """With dyno itself, on two hosts that are folders here. A third is gone."""
+    (recorded.folder / "bin" / "dyno").write_text(
+        f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m dyno.cli "$@"\n'
+    )
+    load = ("--url", url, "--model", "emulated", "--prompt", "Hi", "--rate", "40", "--warmup", "0s")
+    blocks = ("--duration", "4s", "--blocks", "2", "--gap", "2s")
+    complaints = recorded.run(CLUSTER / "ssh.sh", "a", "b", "gone", "--", *load, *blocks, LEAD="20")
+    assert complaints.count("gone: ") == 2
+    (run,) = (recorded.folder / "runs").iterdir()
+    for number in (1, 2):
+        (journal,) = run.glob(f"load/url/*/block-0{number}.jsonl")
+        header, *records, _ = map(json.loads, journal.read_text(encoding="utf-8").splitlines())
+        assert header["machines"] == 3
+        assert {record["id"] % 3 for record in records} == {0, 1}
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    ((stage,),) = (variant["stages"] for variant in summary["variants"])
+    assert stage["validity"]["level"] == "INVALID"
 
 
 def test_a_slurm_task_sends_its_share(recorded: Recorded) -> None:
