@@ -22,14 +22,23 @@ from typing import Any, TextIO
 from finetune.job import TrainingJob
 from finetune.score import Scorer
 from finetune.train import train
-from foundation.errors import BadInput, DynoError, SystemFailed
+from foundation.errors import BadInput, DynoError, Exit, SystemFailed
 from foundation.processes.end_with_parent import end_with
 from foundation.processes.python_child import SAFE, run_module
 from foundation.progress import Progress, Silent
 
+
+class TrainedElsewhere(DynoError):
+    """The processes here did their part of a training, and another machine has the adapter."""
+
+    exit_code = Exit.DONE
+
+
 _MARK = "\x1etunedyno "
 _LAST_LINES = 20
-_ERRORS: dict[str, type[DynoError]] = {"BadInput": BadInput, "SystemFailed": SystemFailed}
+_ERRORS: dict[str, type[DynoError]] = {
+    each.__name__: each for each in (BadInput, SystemFailed, TrainedElsewhere)
+}
 
 
 def launch(
@@ -152,6 +161,11 @@ def main(pickled: Path) -> int:
                 "write --multi_gpu, without GPUs too"
             )
         train(job, out, _ReportedProgress() if is_first else Silent(), scorer)
+        if not is_first and os.environ.get("LOCAL_RANK") == "0":
+            raise TrainedElsewhere(
+                "finetune: this machine has done its part of the training; "
+                "the adapter is on the machine of rank 0"
+            )
     except DynoError as error:
         # A loss that is no number may be seen by one process alone, and not the first.
         details = [error.detail] if isinstance(error, SystemFailed) else []

@@ -48,9 +48,10 @@ def train(
     """Train into `out`: the best epoch's adapter, `epoch-N/`, `training.jsonl` and other files.
 
     These are `data-report.md` and `tunedyno.json`. Goes on from the last whole checkpoint in `out`
-    with the same data and settings. Of several processes (accelerate) each calls this, and the
-    first one writes. Raises BadInput as `check` does; SystemFailed where a loss or a weight is no
-    number, or the training changed nothing.
+    with the same data and settings. Of several processes (accelerate) each calls this, the first
+    one writes, and they go on only from a checkpoint that all machines have. Raises BadInput as
+    `check` does; SystemFailed where a loss or a weight is no number, or the training changed
+    nothing.
     """
     quiet_libraries()
     data = prepare(job)
@@ -64,6 +65,8 @@ def train(
     recipe = training_recipe(job, data)
     checkpoint, why_not = last_checkpoint(out, recipe)
     trainer = build_trainer(job.config, job.base, data, out, scorer)
+    if not _is_everywhere(checkpoint):
+        checkpoint, why_not = None, "not every machine has the same checkpoint"
     if trainer.is_world_process_zero():
         if checkpoint is None:
             clear(out)
@@ -128,6 +131,13 @@ def _announce(config: FinetuneConfig, data: TrainingData, progress: Progress) ->
             "finetune: an NF4 base can't be evaluated while it is trained on a CPU, "
             "so there is no held-out loss"
         )
+
+
+def _is_everywhere(checkpoint: Path | None) -> bool:
+    """Whether all processes, of all machines, have the same checkpoint, or all have none."""
+    from accelerate.utils import gather_object
+
+    return len(set(gather_object([checkpoint and checkpoint.name]))) == 1
 
 
 def _go_on_from(checkpoint: Path, trainer: Any, log: TrainingLog, progress: Progress) -> None:

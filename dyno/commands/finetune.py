@@ -15,8 +15,7 @@ def train_adapter(experiment: Path, out: Path, launch: str | None) -> None:
     Raises BadInput for an experiment without a section finetune.
     """
     with opened_run(experiment, out) as run:
-        adapters = make_adapters(run.prepared, run.directory, run.progress, launch_with=launch)
-        if not adapters:
+        if not run.prepared.trainings():
             raise BadInput(f"{experiment}: there is no section finetune")
-        for adapter in adapters:
+        for adapter in make_adapters(run.prepared, run.directory, run.progress, launch_with=launch):
             run.progress.log(f"adapter: {adapter}")

@@ -22,7 +22,7 @@ from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from finetune.config import FinetuneConfig
-from finetune.launch import launch
+from finetune.launch import TrainedElsewhere, launch
 from finetune.score import Scorer
 from foundation.data.examples import Example, render, sample
 from foundation.errors import SystemFailed
@@ -49,17 +49,21 @@ def make_adapters(
     """Trains the adapters that learn the data, and returns their folders.
 
     Those that the variants in `only` need, if it names any. `launch_with`: accelerate and its
-    options.
+    options; of several machines, only the first has the adapters in the end.
     """
     folders = []
     for training in prepared.trainings(only):
         folder = prepared.path(training.adapter, run)
         if not is_done(folder, training.adapter):
             place = prepared.graph.place(training.adapter)
-            with making(run, place, training.adapter, go_on=True) as out:
-                if training.where != "finetune":
-                    progress.log(f"training {place}, as {training.where} says")
-                _train(prepared, training.job, out, run, progress, launch_with)
+            if training.where != "finetune":
+                progress.log(f"training {place}, as {training.where} says")
+            try:
+                with making(run, place, training.adapter, go_on=True) as out:
+                    _train(prepared, training.job, out, run, progress, launch_with)
+            except TrainedElsewhere as end:
+                progress.log(str(end))
+                continue
         folders.append(folder)
     return folders
 

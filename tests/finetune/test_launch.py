@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.job import TrainingJob
-from finetune.launch import launch
+from finetune.launch import TrainedElsewhere, launch
 from foundation.errors import BadInput, SystemFailed
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
+from tests.finetune.test_cut_off import CutOff
 from tests.finetune.test_epochs import exact
 from tests.finetune.test_train import HELDOUT, TRAIN, Heard
+from tests.vllm_server import free_port
 
 TWO = (
     "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
@@ -134,3 +137,43 @@ def test_only_accelerate_launches(base: ModelRef, tmp_path: Path) -> None:
             Silent(),
             tmp_path / "log",
         )
+
+
+@pytest.mark.slow
+def test_two_machines_reach_the_loss_of_one(base: ModelRef, tmp_path: Path) -> None:
+    """Each has a folder of its own, and the first alone a checkpoint of a training cut off."""
+    job = TrainingJob(
+        CONFIG.model_copy(update={"checkpoint_steps": 2}), base, TRAIN[:16], HELDOUT, None
+    )
+    one = train(job, tmp_path / "one", Silent(), exact)
+    folders = [tmp_path / f"machine-{rank}" for rank in (0, 1)]
+    heard = CutOff(3)
+    with pytest.raises(KeyboardInterrupt):
+        train(job, folders[0], heard, exact)
+    assert list(folders[0].glob("checkpoint-*"))
+
+    port = free_port()
+
+    def machine(rank: int) -> None:
+        launch(
+            f"accelerate --multi_gpu --num_machines 2 --machine_rank {rank} --num_processes 2 "
+            f"--main_process_ip 127.0.0.1 --main_process_port {port} --mixed_precision no "
+            "--dynamo_backend no",
+            job,
+            folders[rank],
+            exact,
+            heard,
+            tmp_path / f"log-{rank}",
+        )
+
+    with ThreadPoolExecutor() as pool:
+        first, second = (pool.submit(machine, rank) for rank in (0, 1))
+    first.result()
+    with pytest.raises(TrainedElsewhere, match="the adapter is on the machine of rank 0"):
+        second.result()
+    said = "not every machine has the same checkpoint, so the training begins again"
+    assert f"finetune: {said}" in heard.said
+    for key in ("loss", "heldout_loss"):
+        assert curve(folders[0], key) == pytest.approx(curve(one.adapter, key), rel=1e-3)
+    assert (folders[0] / "adapter_model.safetensors").is_file()
+    assert not (folders[1] / "adapter_model.safetensors").exists()
