@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,14 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
+from dyno.experiment.loading import load_experiment
 from tests.dyno import kubernetes_schema
 from tests.dyno.command_lines import parse
 from tests.test_papers import ROOT
 
 CLUSTER = ROOT / "examples" / "cluster"
 SCRIPTS = sorted(CLUSTER.rglob("*.sh"))
+EXPERIMENTS = sorted(CLUSTER.glob("*.yaml"))
 MANIFESTS: list[dict[str, Any]] = [
     manifest
     for file in sorted(CLUSTER.glob("kubernetes/*.yaml"))
@@ -257,6 +260,29 @@ def test_what_the_manifests_and_their_script_name_is_there() -> None:
     script = (CLUSTER / "kubernetes" / "run.sh").read_text(encoding="utf-8")
     assert f"pod/{of_kind('Pod')['metadata']['name']} " in script
     assert f"get job {of_kind('Job')['metadata']['name']} " in script
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.name)
+def test_dyno_takes_an_experiment(file: Path) -> None:
+    """And each command that its head shows, if it is dyno's."""
+    experiment = load_experiment(file)
+    assert experiment.variants
+    for words in re.findall(r"^#   dyno (.*)$", file.read_text(encoding="utf-8"), re.M):
+        parse(words.split())
+        assert ROOT / words.split()[-1] == file
+
+
+@pytest.mark.slow  # it imports half of Ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_ray_takes_its_commands() -> None:
+    """By Ray's own parser, in the page and in the example."""
+    from ray.scripts.scripts import start
+
+    for file, prefix in ((ROOT / "docs" / "cluster.md", r"\$ "), (CLUSTER / "ray.yaml", "#   ")):
+        commands = re.findall(rf"^{prefix}ray start (.*)$", file.read_text(encoding="utf-8"), re.M)
+        assert len(commands) == 2
+        for command in commands:
+            start.make_context("start", shlex.split(command))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
