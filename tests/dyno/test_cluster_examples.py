@@ -278,8 +278,9 @@ def test_ray_takes_its_commands() -> None:
     """By Ray's own parser, in the page and in the example."""
     from ray.scripts.scripts import start
 
-    for file, prefix in ((ROOT / "docs" / "cluster.md", r"\$ "), (CLUSTER / "ray.yaml", "#   ")):
-        commands = re.findall(rf"^{prefix}ray start (.*)$", file.read_text(encoding="utf-8"), re.M)
+    for file in (ROOT / "docs" / "cluster.md", *EXPERIMENTS):
+        text = file.read_text(encoding="utf-8")
+        commands = re.findall(r"^(?:\$|#  ) ray start (.*)$", text, re.M)
         assert len(commands) == 2
         for command in commands:
             start.make_context("start", shlex.split(command))
