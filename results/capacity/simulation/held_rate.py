@@ -6,9 +6,9 @@ chance (Poisson). Limits on rates are of a whole load, and shares of answers do 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import exp, sqrt
+from math import ceil, exp, sqrt
 
 import numpy as np
 from scipy.special import stdtrit
@@ -16,13 +16,16 @@ from scipy.special import stdtrit
 from foundation.arrays import Floats
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import EngineModel
-from results.capacity.simulation.chances import Chances, by_length, resampled
+from results.capacity.simulation.chances import by_length, resampled
+from results.capacity.simulation.highest_rate import HighestRate, highest_rate
 from results.capacity.simulation.replicas import ONE, Replicas
-from results.capacity.simulation.slo_load import SloLoad, absolute_limits, requests_for
+from results.capacity.simulation.slo_load import MOST, SloLoad, absolute_limits, requests_for
 from results.config import Slo
 
-LOADS, DRAWS = 6, 16
-"""Loads that the rate is the mean of; draws of model and lengths that its interval rests on."""
+RUNS, DRAWS = 8, 16
+"""Runs that the rate is of; draws of model and lengths that its interval rests on."""
+ERROR = 0.01
+"""Runs are so long that the standard error by chance is about this or less, up to the longest."""
 _TAIL = 0.025
 
 
@@ -63,38 +66,47 @@ def held_rate(
     if isinstance(limits, str):
         return HeldRate(reason=limits)
     rng, lengths = np.random.default_rng(seed), by_length(demand)
-    requests = requests_for(limits, replicas=replicas.count)
-    first = SloLoad(Chances.of(requests, rng), limits, replicas)
+    first = SloLoad.of(limits, 1, requests_for(limits, replicas=replicas.count), rng, replicas)
     if reason := first.hopeless(model, lengths):
         return HeldRate(reason=reason)
-    about = first.highest(model, lengths)
-    loads = list(_loads(first, model, lengths, about, rng))
-    rates = np.array([load.highest(model, lengths, about) for load in loads])
-    if not rates.all():
+    load, highest = _long_enough(first, model, lengths, rng)
+    one = replace(load, runs=load.runs[:1])
+    own = highest_rate(one, model, lengths, highest.rate).rate
+    if not own or not highest.rate:
         return HeldRate(reason="the limits are kept only where requests hardly ever meet")
-    rate = float(rates.mean())
-    error = float(rates.std(ddof=1)) / rate / sqrt(len(rates))
     ratios = [
-        loads[0].highest(model.drawn(place), resampled(demand, rng), float(rates[0])) / rates[0]
+        highest_rate(one, model.drawn(place), resampled(demand, rng), own).rate / own
         for place in _places(len(model.draws), rng)
     ]
-    binding = loads[0].worst(model, lengths, rate)[1]
-    held = HeldRate(rate, *_interval(rate, error, np.array(ratios)), False, binding, error)
+    interval = _interval(highest, np.array(ratios))
+    held = HeldRate(highest.rate, *interval, False, highest.binding, highest.error)
     if not ratios:
         held = replace(held, reason="the model has no draws, so the rate has no interval")
     if held.low == 0:
         held = replace(held, reason="the data leave open whether any rate is held")
-    return _within_reach(held, model, lengths, loads[0])
+    return _within_reach(held, model, lengths, one)
 
 
-def _loads(
-    first: SloLoad, model: EngineModel, lengths: Demand, rate: float, rng: np.random.Generator
-) -> Iterator[SloLoad]:
-    """Loads long enough for the batch that the model reaches near `rate`, about its highest."""
-    decodes = first.reached(model, lengths, rate).decodes if rate else 0.0
+def _long_enough(
+    first: SloLoad, model: EngineModel, lengths: Demand, rng: np.random.Generator
+) -> tuple[SloLoad, HighestRate]:
+    """A load that chance moves the rate of by about `ERROR` or less, and that rate.
+
+    Near saturation a queue forgets its past only after many requests. The longer that takes, the
+    further apart are the runs, and the longer they have to be. The load itself is a new one: of
+    loads that are taken where they seem to be sure, the error would seem too small.
+    """
+    about = highest_rate(first, model, lengths).rate
+    decodes = first.reached(model, lengths, about).decodes if about else 0.0
     requests = requests_for(first.limits, decodes, first.replicas.count)
-    for _ in range(LOADS):
-        yield replace(first, chances=Chances.of(requests, rng))
+
+    def load_of(requests: int) -> SloLoad:
+        return SloLoad.of(first.limits, RUNS, requests, rng, first.replicas)
+
+    trial = highest_rate(load_of(requests), model, lengths, about)
+    longer = ceil(requests * max(trial.error / ERROR, 1.0) ** 2)
+    load = load_of(max(requests, min(longer, MOST)))
+    return load, highest_rate(load, model, lengths, trial.rate)
 
 
 def _places(draws: int, rng: np.random.Generator) -> list[int]:
@@ -102,7 +114,7 @@ def _places(draws: int, rng: np.random.Generator) -> list[int]:
     return list(rng.choice(draws, DRAWS, replace=draws < DRAWS)) if draws else []
 
 
-def _interval(rate: float, error: float, ratios: Floats) -> tuple[float | None, float | None]:
+def _interval(highest: HighestRate, ratios: Floats) -> tuple[float | None, float | None]:
     """From the rates of the draws over the model's own, under the same chances (log-normal).
 
     The lower end is 0 where a draw holds no rate; then fewer than two others tell no upper end.
@@ -110,12 +122,13 @@ def _interval(rate: float, error: float, ratios: Floats) -> tuple[float | None, 
     if not len(ratios):
         return None, None
     t = float(stdtrit(len(ratios) - 1, 1 - _TAIL))
-    t_of_loads = float(stdtrit(LOADS - 1, 1 - _TAIL))
+    t_of_runs = float(stdtrit(RUNS - 1, 1 - _TAIL))
     kept = np.log(ratios[ratios > 0])
     if len(kept) < 2:
         return 0.0, None
-    half = sqrt((t * float(kept.std(ddof=1))) ** 2 + (t_of_loads * error) ** 2)
-    return (rate * exp(-half) if len(kept) == len(ratios) else 0.0), rate * exp(half)
+    half = sqrt((t * float(kept.std(ddof=1))) ** 2 + (t_of_runs * highest.error) ** 2)
+    low = highest.rate * exp(-half) if len(kept) == len(ratios) else 0.0
+    return low, highest.rate * exp(half)
 
 
 def _within_reach(held: HeldRate, model: EngineModel, lengths: Demand, load: SloLoad) -> HeldRate:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from foundation.arrays import Flags, Floats
+from foundation.arrays import Flags, Floats, Ints
 from results.capacity.demand.demand import Demand
 from results.capacity.simulation.simulated import Simulated
 from results.config import Slo
@@ -49,12 +49,20 @@ def simulated_metrics(
 
 def distribution(simulated: Simulated, demand: Demand, family: str) -> dict[str, float]:
     """The mean and the percentiles of a time, ms, by key."""
+    return statistics_of_times(family, *counted_times(simulated, demand, family))
+
+
+def counted_times(simulated: Simulated, demand: Demand, family: str) -> tuple[Floats, Ints]:
+    """A time of the requests or tokens (k,), ms, and how many have each, once the replicas fill."""
     if family == "itl":
-        values, counts = simulated.gaps * 1e3, simulated.gap_tokens
-    else:
-        values = request_time(simulated, demand, family)
-        values = values[(demand.arrival >= simulated.settled) & ~np.isnan(values)]
-        counts = np.ones(len(values), np.int64)
+        return simulated.gaps * 1e3, simulated.gap_tokens
+    values = request_time(simulated, demand, family)
+    values = values[(demand.arrival >= simulated.settled) & ~np.isnan(values)]
+    return values, np.ones(len(values), np.int64)
+
+
+def statistics_of_times(family: str, values: Floats, counts: Ints) -> dict[str, float]:
+    """The mean and the percentiles of these times (k,), each so often, by key."""
     n = int(counts.sum())
     if not n:
         return {}
