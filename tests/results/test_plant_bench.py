@@ -93,8 +93,12 @@ def test_outcomes_are_of_the_sources_that_they_rest_on(
 ) -> None:
     monkeypatch.setattr(outcome_file, "_ROOT", tmp_path)
     file = tmp_path / source
-    file.parent.mkdir(parents=True)
-    file.write_text("one")
+    for each in (*outcome_file._SOURCES, source):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        if each.endswith(".py"):
+            (tmp_path / each).write_text("one")
+        else:
+            (tmp_path / each).mkdir(exist_ok=True)
     before = code_identity()
     file.write_text("two")
     assert (code_identity() != before) == counts
