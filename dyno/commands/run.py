@@ -13,6 +13,7 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.capacity import kept_plan
+from dyno.pipeline.part_runs import check_sent_here
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.run import run_pipeline
 from dyno.terminal import streams
@@ -74,6 +75,7 @@ def resume_run(
     """Resumes a run that was cut off."""
     directory = existing_run(run)
     experiment = rule.applied(load_experiment(directory.experiment))
+    check_sent_here(directory, experiment)
     return run_experiment(experiment, directory.path.resolve(), directory, output=output)
 
 

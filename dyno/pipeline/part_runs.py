@@ -64,6 +64,19 @@ class PartRuns:
         return self.parts[0].experiment
 
 
+def check_sent_here(run: RunDirectory, experiment: Experiment) -> None:
+    """Raises BadInput for a run that is put together from the parts of several hosts."""
+    if experiment.workload.machines is not None:
+        return
+    for file in sorted(run.path.glob("load/*/*/block-*.jsonl")):
+        header = header_in(file)
+        if header is not None and header.machines > 1:
+            raise BadInput(
+                f"{run.path}: put together from the parts of {header.machines} hosts, so one host "
+                "can't go on with it; send the load again, or merge its parts again"
+            )
+
+
 def read_parts(paths: Sequence[Path], *, partial: bool) -> PartRuns:
     """The parts of one load. `paths`: their folders, or folders of such folders.
 

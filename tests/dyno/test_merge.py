@@ -120,6 +120,14 @@ def test_a_report_of_the_merge_is_that_of_one_run(tmp_path: Path) -> None:
     assert verdicts.variants[0].decision == "SHIP" or verdicts.variants[0].objectives
 
 
+def test_one_host_does_not_go_on_with_what_several_sent(tmp_path: Path) -> None:
+    merge_load([*parts_of(tmp_path / "parts", 2)], tmp_path / "runs", partial=False, as_json=False)
+    before = contents([tmp_path / "runs"])
+    with pytest.raises(BadInput, match="put together from the parts of 2 hosts"):
+        resume_run(tmp_path / "runs" / "load", StoppingRule())
+    assert contents([tmp_path / "runs"]) == before
+
+
 @pytest.mark.parametrize(
     "use",
     [
