@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo demo-quick test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
 	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-plan bench-steadiness bench-telemetry \
-	bench-kills fuzz-runs fuzz image clean
+	bench-kills bench-cluster fuzz-runs fuzz image clean
 
 help: ## Lists the targets (this is what `make` alone does)
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-19s %s\n", $$1, $$2 }'
@@ -79,6 +79,9 @@ bench-engine-record: .venv/.cpu ## Measures what the engine record costs a vLLM 
 MOMENTS ?= 20
 bench-kills: .venv/.cpu ## Kills the processes of real runs at MOMENTS=20 random moments; minutes each
 	$(BIN)/python -m benchmarks.kills.run $(MOMENTS)
+
+bench-cluster: .venv/.dev ## Measures what one Ray node sends, and what two do, on this machine
+	$(BIN)/python -m benchmarks.loadgen.ray_scaling
 
 fuzz-runs: .venv/.cpu ## Analyses runs made by chance and checks what every command says of them
 	$(BIN)/python -m benchmarks.fuzzed_runs.run

@@ -37,7 +37,7 @@ def cluster_of(nodes: Iterable[Mapping[str, Any]]) -> RayCluster:
     return RayCluster(len(alive), sum(counts), max(counts, default=0))
 
 
-def running_cluster() -> RayCluster | None:
+def running_cluster(timeout_s: float = _TIMEOUT_S) -> RayCluster | None:
     """The cluster at RAY_ADDRESS, or that of this machine; None where none runs.
 
     Raises BadInput without Ray, SystemFailed where the cluster does not answer.
@@ -53,12 +53,12 @@ def running_cluster() -> RayCluster | None:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise SystemFailed(
-            f"Ray's cluster did not answer in {_TIMEOUT_S} s; check it with ray status"
+            f"Ray's cluster did not answer in {timeout_s:g} s; check it with ray status"
         ) from None
     if child.returncode:
         raise SystemFailed("Ray's cluster could not be asked", child.stderr[-2000:])

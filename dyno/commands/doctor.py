@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from importlib import metadata
 from typing import get_args
 
 from rich.table import Table
@@ -11,10 +12,15 @@ from rich.table import Table
 from dyno.pipeline.environment import Hardware, environment
 from dyno.terminal.progress import open_console
 from finetune.config import FinetuneConfig
+from foundation.errors import SystemFailed
 from foundation.gpus import compute_capability
 from foundation.processor import computes_bfloat16, fast_dtype
 from quantize.methods import METHODS
+from results.measures.doubt import some
+from serve.ray_cluster import RayCluster, running_cluster
 
+# How long a Ray cluster may take to answer.
+_RAY_S = 20.0
 # A feature, the packages that it needs, and how to get them.
 _FEATURES: dict[str, tuple[tuple[str, ...], str]] = {
     "load, measure, decide": ((), ""),
@@ -43,6 +49,7 @@ def examine() -> None:
     console.print(_features())
     console.print(_receiver())
     console.print(_telemetry(), highlight=False, soft_wrap=True)
+    console.print(_ray(), highlight=False, soft_wrap=True, markup=False)
     if not gpus:
         console.print(_preloads(), soft_wrap=True)
     console.print(_finetuning(has_gpu=bool(gpus)))
@@ -119,6 +126,29 @@ def _telemetry() -> str:
         gpus = f"no GPU: {sensors.gpus.absent}"
     cpu = "yes, by RAPL" if sensors.rapl.absent is None else f"no: {sensors.rapl.absent}"
     return f"telemetry: {gpus}; energy of the processors: {cpu}"
+
+
+def _ray() -> str:
+    """Ray's version, and the cluster that this machine reaches; nothing is started."""
+    if not _is_installed("ray"):
+        return ray_line(None, None)
+    try:
+        return ray_line(metadata.version("ray"), running_cluster(_RAY_S))
+    except SystemFailed as error:
+        return f"Ray {metadata.version('ray')}: {error}"
+
+
+def ray_line(version: str | None, cluster: RayCluster | None) -> str:
+    """One line about Ray. `version`: None where it is not installed; `cluster`: None for none."""
+    if version is None:
+        return (
+            "Ray: not installed, which load and servers on several machines can do without; "
+            'pip install "tunedyno[ray]"'
+        )
+    if cluster is None:
+        return f"Ray {version}: no cluster is up here"
+    nodes, accelerators = some(cluster.nodes, "node"), some(cluster.accelerators, "accelerator")
+    return f"Ray {version}: a cluster of {nodes} with {accelerators}"
 
 
 def _finetuning(has_gpu: bool) -> Table:
