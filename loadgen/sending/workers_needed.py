@@ -10,6 +10,7 @@ import msgspec
 
 from foundation.cores import usable_cores
 from foundation.errors import BadInput
+from foundation.format import rate_text
 from foundation.machine import this_machine
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from loadgen.config import Stage, WorkloadConfig
@@ -66,8 +67,8 @@ def check_rate(rate: float, where: str) -> None:
     most = inf if ceiling is None else CEILING_SHARE * ceiling.requests_per_s * cores
     if rate > most:
         raise BadInput(
-            f"{where}: {rate:g} requests/s is beyond the load generator: by dyno calibrate, this "
-            f"machine's {cores} cores send up to {most:,.0f} requests/s; write less, or load from "
+            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno calibrate, this "
+            f"machine's {cores} cores send up to {rate_text(most)} requests/s; write less, or load from "
             "a larger machine"
         )
 
