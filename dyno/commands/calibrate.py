@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.table import Table
 
 from dyno.terminal.progress import open_console, progress_for
@@ -33,56 +35,58 @@ def calibrate_here() -> None:
 
 def _events(calibration: Calibration) -> Table:
     """A row for each rate of streamed events."""
-    title = f"Streamed events, one core of {calibration.machine}, {calibration.receiver} receiver"
-    table = _table("events/s", title)
-    for heading in ("p50 error, µs", "p99 error, µs", "read together", "core busy", "held"):
-        table.add_column(heading, justify="right")
-    for level in calibration.events:
-        table.add_row(
-            f"{level.sent:,.0f}",
-            f"{level.error_p50_us:,.0f}",
-            f"{level.error_p99_us:,.0f}",
-            f"{level.coalesced:.1%}",
-            f"{level.busy:.0%}",
-            _yes_or_no(level.held),
-        )
-    return table
+    levels = calibration.events
+    return _ladder(
+        f"Streamed events, one core of {calibration.machine}, {calibration.receiver} receiver",
+        {
+            "events/s": [f"{level.sent:,.0f}" for level in levels],
+            "p50 error, µs": [f"{level.error_p50_us:,.0f}" for level in levels],
+            "p99 error, µs": [f"{level.error_p99_us:,.0f}" for level in levels],
+            "read together": [f"{level.coalesced:.1%}" for level in levels],
+            "core busy": [f"{level.busy:.0%}" for level in levels],
+            "held": [_yes_or_no(level.held) for level in levels],
+        },
+    )
 
 
 def _requests(calibration: Calibration) -> Table:
     """A row for each rate of requests."""
-    table = _table("requests/s", "Requests on a constant schedule")
-    for heading in ("p99 slip, ms", "sent", "core busy", "held"):
-        table.add_column(heading, justify="right")
-    for level in calibration.requests:
-        table.add_row(
-            f"{level.asked:,.0f}",
-            f"{level.slip_p99_ms:.2f}",
-            f"{level.achieved:.1%}",
-            f"{level.busy:.0%}",
-            _yes_or_no(level.held),
-        )
-    return table
+    levels = calibration.requests
+    return _ladder(
+        "Requests on a constant schedule",
+        {
+            "requests/s": [f"{level.asked:,.0f}" for level in levels],
+            "p99 slip, ms": [f"{level.slip_p99_ms:.2f}" for level in levels],
+            "sent": [f"{level.achieved:.1%}" for level in levels],
+            "core busy": [f"{level.busy:.0%}" for level in levels],
+            "held": [_yes_or_no(level.held) for level in levels],
+        },
+    )
 
 
 def _streams(calibration: Calibration) -> Table:
     """A row for each number of open streams."""
-    table = _table("open streams", "Streams with an event a second")
-    for heading in ("p50 error, µs", "p99 error, µs", "core busy", "held"):
-        table.add_column(heading, justify="right")
-    for level in calibration.open:
-        table.add_row(
-            f"{level.streams:,}",
-            f"{level.error_p50_us:,.0f}",
-            f"{level.error_p99_us:,.0f}",
-            f"{level.busy:.0%}",
-            _yes_or_no(level.held),
-        )
+    levels = calibration.open
+    return _ladder(
+        "Streams with an event a second",
+        {
+            "open streams": [f"{level.streams:,}" for level in levels],
+            "p50 error, µs": [f"{level.error_p50_us:,.0f}" for level in levels],
+            "p99 error, µs": [f"{level.error_p99_us:,.0f}" for level in levels],
+            "core busy": [f"{level.busy:.0%}" for level in levels],
+            "held": [_yes_or_no(level.held) for level in levels],
+        },
+    )
+
+
+def _ladder(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
+    """The texts of each column by its heading; the first names the load."""
+    table = Table(title=title, title_justify="left")
+    for place, heading in enumerate(columns):
+        table.add_column(heading, justify="right" if place else "left")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
-
-
-def _table(first_column: str, title: str) -> Table:
-    return Table(first_column, title=title, title_justify="left")
 
 
 def _yes_or_no(value: bool) -> str:

@@ -67,9 +67,9 @@ def check_rate(rate: float, where: str) -> None:
     most = inf if ceiling is None else CEILING_SHARE * ceiling.requests_per_s * cores
     if rate > most:
         raise BadInput(
-            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno calibrate, "
-            f"this machine's {cores} cores send up to {rate_text(most)} requests/s; write less, or "
-            "load from a larger machine"
+            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno "
+            f"calibrate, this machine's {cores} cores send up to {rate_text(most)} requests/s; "
+            "write less, or load from a larger machine"
         )
 
 
