@@ -78,7 +78,7 @@ def test_a_rate_of_more_than_seven_tenths_of_all_cores_is_refused(
     kept()
     monkeypatch.setattr(workers_needed, "usable_cores", lambda: frozenset({0, 1}))
     check_rate(1_259, "max_rate")
-    with pytest.raises(BadInput, match=r"max_rate: 1261 .* 2 cores send up to 1,260 requests/s"):
+    with pytest.raises(BadInput, match=r"max_rate: 1,261 .* 2 cores send up to 1,260 requests/s"):
         check_rate(1_261, "max_rate")
 
 
