@@ -14,9 +14,9 @@ import pytest
 from dyno.experiment.schema import Experiment
 from dyno.improve.measured_run import MeasuredRun
 from dyno.improve.next_round import PlannedRound
-from dyno.improve.round_time import load_seconds
+from dyno.improve.round_time import load_seconds, round_seconds
 from dyno.improve.rounds import ImproveLimits, Rounds, exit_of, planner_of
-from foundation.errors import Exit
+from foundation.errors import BadInput, Exit
 from foundation.run.layout import IMPROVE_FILE, RunDirectory
 from results.decision.improvement.record import Improvement
 from tests.dyno.test_improve import SEEDS, TRUTH
@@ -86,9 +86,6 @@ def test_a_round_that_does_not_fit_is_smaller_and_one_that_can_not_is_not_begun(
     assert (record.ending, exit_of(record)) == ("time over", Exit.INCONCLUSIVE)
     assert "the next round takes about 2 min, and 60 s of 3 min are left" in record.sentence
     assert "go on with a larger --max-time" in record.sentence
-    record = improved(run, machine, 600.0)
-    assert machine.measured[1:] == [["base", "better", "worse", "other"]]
-    assert record.ending == "reconsider"
 
 
 def test_the_first_round_is_not_begun_either(tmp_path: Path) -> None:
@@ -132,3 +129,16 @@ def test_a_load_takes_what_the_blocks_of_the_run_took(tmp_path: Path) -> None:
     assert planned is not None and len(planned.new) == 2 and len(ends["tuned"]) == 4
     expected = (sum(ends["base"]) + 3 * sum(ends["tuned"])) / 1e9
     assert load_seconds(planned, first) == pytest.approx(expected)
+
+
+def test_servers_elsewhere_need_no_start(tmp_path: Path) -> None:
+    run = SEEDS.write(tmp_path / "run")
+    first = MeasuredRun.read(RunDirectory(run))
+    planned = planner_of(first).next(first, 1, 600.0)
+    assert planned is not None
+    with pytest.raises(BadInput, match=r"questions\.jsonl"):
+        round_seconds(planned, run, first, [first.directory])
+    rows = [json.dumps({"prompt": f"Is {i} a number?", "completion": "yes"}) for i in range(9)]
+    (run / "questions.jsonl").write_text("\n".join(rows) + "\n")
+    took = round_seconds(planned, run, first, [first.directory])
+    assert took == load_seconds(planned, first) > 0

@@ -22,8 +22,9 @@ model: m
 data: {{prompt: "Say hello"}}
 variants: [{{name: a, url: "{url}", model: m}}, {{name: b, url: "{url}", model: m}}]
 baseline: a
-workload: {{stages: [{{rate: 50, requests: 10, warmup: 0s}}], blocks: {blocks}}}
-{sections}
+workload: {{stages: [{{rate: 50, requests: 10, warmup: 0s}}], blocks: 2}}
+slo: {{error_rate: 1%}}
+until_decided: {{looks: 3}}
 """
 
 
@@ -45,16 +46,13 @@ class Alarm(Silent):
         self.lines.append(line)
 
 
-def run(folder: Path, url: str, progress: Silent, blocks: int = 2, sections: str = "") -> Path:
-    (folder / "experiment.yaml").write_text(
-        EXPERIMENT.format(url=url, blocks=blocks, sections=sections)
-    )
+def run(folder: Path, url: str, progress: Silent) -> None:
+    (folder / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
     directory = RunDirectory(folder / "run")
     directory.path.mkdir(exist_ok=True)
     prepared = prepare(load_experiment(folder / "experiment.yaml"), folder, Silent())
     with interrupted_after(3600.0):
         run_pipeline(prepared, directory, progress)
-    return directory.path
 
 
 def ends(folder: Path) -> dict[Path, str]:
@@ -66,6 +64,7 @@ def ends(folder: Path) -> dict[Path, str]:
 def test_the_block_under_way_is_the_last_and_the_run_goes_on_after_it(
     tmp_path: Path, url: str
 ) -> None:
+    """The second time it is over while blocks are added: the verdict is about those in time."""
     alarm = Alarm("load all variants")
     with pytest.raises(TimeOver):
         run(tmp_path, url, alarm)
@@ -73,16 +72,9 @@ def test_the_block_under_way_is_the_last_and_the_run_goes_on_after_it(
     assert list(ends(tmp_path).values()) == ["complete"]
     [first] = ends(tmp_path)
     before = first.read_bytes()
-    run(tmp_path, url, Silent())
-    assert list(ends(tmp_path).values()) == ["complete"] * 4
-    assert first.read_bytes() == before
-
-
-def test_a_verdict_is_about_the_blocks_that_were_added_in_time(tmp_path: Path, url: str) -> None:
-    sections = "slo: {error_rate: 1%}\nuntil_decided: {looks: 3}"
-    alarm = Alarm("load until decided, 3 blocks")
-    run(tmp_path, url, alarm, sections=sections)
+    run(tmp_path, url, Alarm("load until decided, 3 blocks"))
     assert list(ends(tmp_path).values()) == ["complete"] * 5
+    assert first.read_bytes() == before
     assert (tmp_path / "run" / "verdict.json").exists()
 
 
