@@ -12,7 +12,7 @@ from serve.config import ServeConfig, VariantServe
 from serve.device import Device
 from serve.placement import check_accelerators, own_accelerators, replica_cores, sharing
 from serve.plan import check_fits
-from serve.ray_cluster import RayCluster, cluster_of
+from serve.ray_cluster import RayCluster, cluster_of, running_cluster
 from serve.vllm.memory import CPU_RUNTIME_BYTES, MemoryEstimate, estimate_memory
 from serve.vllm.parallel import check_executor, parallel_options
 from tests.serve.test_settings import GB, absent, common
@@ -142,3 +142,15 @@ def test_a_variant_named_like_a_replica_is_refused() -> None:
     ]
     with pytest.raises(BadInput, match=r"variants\.a\.replica-1: a replica has files of this name"):
         check(variants, common(device="cpu"))
+
+
+@pytest.mark.slow
+def test_a_running_cluster_is_asked_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    ray.init(address="local", num_cpus=1, num_gpus=3, include_dashboard=False, log_to_driver=False)
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        assert running_cluster() == RayCluster(nodes=1, accelerators=3, largest=3)
+    finally:
+        ray.shutdown()
