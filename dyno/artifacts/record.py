@@ -15,9 +15,8 @@ from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
 from foundation.files.content_hash import file_sha256
 from foundation.path_fields import resolved
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import ARTIFACTS_FILE, RunDirectory
 
-RECORD = "artifacts.json"
 MOST_LINES = 20
 _COMMAND_LINE_SECTIONS = ("until_decided", "resolution")
 
@@ -50,7 +49,7 @@ def source_of(file: Path) -> Source:
 def read_record(run: RunDirectory) -> Record:
     """The artifacts when the run began or was last resumed; empty if missing or damaged."""
     try:
-        return msgspec.json.decode((run.path / RECORD).read_bytes(), type=Record)
+        return msgspec.json.decode((run.path / ARTIFACTS_FILE).read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Record()
 
@@ -58,7 +57,7 @@ def read_record(run: RunDirectory) -> Record:
 def write_record(run: RunDirectory, record: Record) -> None:
     """Writes `artifacts.json`."""
     contents = msgspec.json.format(msgspec.json.encode(record), indent=2)
-    write_whole(run.path / RECORD, contents + b"\n")
+    write_whole(run.path / ARTIFACTS_FILE, contents + b"\n")
 
 
 def edit_warning(run: RunDirectory, experiment: Experiment) -> str | None:

@@ -9,22 +9,20 @@ from pathlib import Path
 
 import msgspec
 
-from dyno.artifacts.record import RECORD
 from dyno.pipeline.environment import note_requests
 from dyno.pipeline.failures import read_failures
 from dyno.pipeline.part_runs import PartRun, PartRuns
 from foundation.run.ceiling import Ceiling
 from foundation.run.journal import Journal, header_in, read_journal
 from foundation.run.json_files import read_json, write_json
-from foundation.run.layout import RunDirectory, keep_private
+from foundation.run.layout import ARTIFACTS_FILE, CALIBRATION_FILE, RunDirectory, keep_private
 from foundation.run.records import JournalHeader
 from loadgen.schedule.arrivals import WorkerShare
 from loadgen.sending.journal_parts import join
 from results.measures.doubt import some
-from results.measures.validity import CEILING_FILE
 
 _SHARED = ("experiment.yaml", "environment.json", "variants.json", "prompts.jsonl")
-_IDENTITIES = ("prompts.identity.json", RECORD)
+_IDENTITIES = ("prompts.identity.json", ARTIFACTS_FILE)
 
 
 def merge_runs(parts: PartRuns, run: RunDirectory) -> list[str]:
@@ -123,7 +121,7 @@ def _copy(part: RunDirectory, run: RunDirectory, *, with_telemetry: bool) -> Non
 
 def _write_ceiling(parts: Sequence[PartRun], run: RunDirectory) -> None:
     """The slowest host's ceiling, number by number, where each was calibrated."""
-    read = [read_json(part.run.path, CEILING_FILE, Ceiling) for part in parts]
+    read = [read_json(part.run.path, CALIBRATION_FILE, Ceiling) for part in parts]
     ceilings = [each for each in read if isinstance(each, Ceiling)]
     if len(ceilings) == len(parts):
         slowest = Ceiling(

@@ -18,6 +18,7 @@ EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "vari
 PROMPTS = "prompts.jsonl"
 RACE = "race.json"
 PLAN_FILE, IMPROVE_FILE, FAILURES_FILE = "plan.json", "improve.json", "failures.json"
+CALIBRATION_FILE, ARTIFACTS_FILE = "calibration.json", "artifacts.json"
 SEARCH, SEARCH_FILE = "search-", "search.json"
 """The beginning of the name of each probe's stage, and the file of a search's outcome."""
 
@@ -41,7 +42,7 @@ class RunDirectory:
     @property
     def calibration(self) -> Path:
         """The calibration of the load generator on this machine."""
-        return self.path / "calibration.json"
+        return self.path / CALIBRATION_FILE
 
     @property
     def variants(self) -> Path:

@@ -17,6 +17,7 @@ from foundation.arrays import Floats
 from foundation.run.ceiling import CEILING_SHARE, SLIP_LIMIT_MS, Ceiling
 from foundation.run.journal import Damage, damage_in_words
 from foundation.run.json_files import read_json
+from foundation.run.layout import CALIBRATION_FILE
 from results.measures.doubt import Doubt, Level, some, worst_level
 from results.measures.machines import machine_doubts
 from results.measures.sent_late import LATE_SHARE, SENT_LATE, client_late
@@ -25,7 +26,6 @@ from results.measures.token_times import miscounted
 from results.measures.values import Limits, counted, values_in
 from results.summary import Validity
 
-CEILING_FILE = "calibration.json"
 SLIP_SLO_SHARE = 0.02
 ACHIEVED_SHARE = 0.99
 LAG_SHARE = 0.05
@@ -41,7 +41,7 @@ LOST_SHARE = 0.05
 
 def read_ceiling(run: Path) -> Ceiling | Damage | None:
     """What the load generator of a run's machine was calibrated to, None where it was not."""
-    return read_json(run, CEILING_FILE, Ceiling)
+    return read_json(run, CALIBRATION_FILE, Ceiling)
 
 
 def validity_of(
