@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -30,7 +31,9 @@ from tests.loadgen.test_nodes import plan_of
 
 pytestmark = pytest.mark.slow
 NODES = 4
-# The head's own, a death that Ray must notice, and what each side waits for at most.
+MARK = "TUNEDYNO_TEST_CLUSTER"
+"""In the environment of all that a cluster of this process starts."""
+# A node is lost after 30 s without an answer; then the others end.
 WITHIN_S = 60.0
 
 
@@ -40,8 +43,13 @@ class NodesHere:
     def __init__(self, nodes: int) -> None:
         from ray.cluster_utils import Cluster as RayCluster
 
+        os.environ[MARK] = str(os.getpid())
         self.ray = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        self.others = [self.ray.add_node(num_cpus=1) for _ in range(nodes - 1)]
+        # Addresses of their own: else our driver takes any of them for the one that it belongs to.
+        self.others = [
+            self.ray.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}")
+            for number in range(2, nodes + 1)
+        ]
         self.ray.wait_for_nodes()
 
     @property
@@ -96,13 +104,16 @@ def meanwhile(act: Callable[[], None]) -> threading.Thread:
 
 
 def senders() -> list[psutil.Process]:
-    """The worker processes of jobs, whoever started them."""
+    """The worker processes of jobs on our nodes."""
     return [p for p in processes() if "loadgen.sending.worker" in p.info["cmdline"]]
 
 
 def processes() -> Iterator[Any]:
-    for process in psutil.process_iter(["cmdline", "name"]):
-        if process.info["cmdline"]:
+    """Those that our clusters started, and their children."""
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        if (process.info["environ"] or {}).get(MARK) == str(os.getpid()) and process.info[
+            "cmdline"
+        ]:
             yield process
 
 

@@ -132,7 +132,9 @@ async def _answer(call: NodeCall, actor: Any, answers: IO[bytes]) -> None:
             arguments = [call.work] if call.method == "start" else call.arguments
             value = await getattr(actor, call.method).remote(*arguments)
     except (ray.exceptions.RayError, OSError) as error:
-        _write(answers, NodeAnswer(call.number, error=_reason(error)))
+        unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
+        answer = NodeAnswer(call.number, error=_reason(error), unavailable=unavailable)
+        _write(answers, answer)
     else:
         _write(answers, NodeAnswer(call.number, msgspec.Raw(msgspec.msgpack.encode(value))))
 

@@ -21,12 +21,19 @@ class NodeCall(msgspec.Struct, frozen=True):
     work: bytes = b""
 
 
+_NOTHING = msgspec.Raw(msgspec.msgpack.encode(None))
+
+
 class NodeAnswer(msgspec.Struct, frozen=True):
-    """The value of a call, or why there is none."""
+    """The value of a call, or why there is none.
+
+    `unavailable`: nobody reached the node, which may be there again soon.
+    """
 
     number: int
-    value: msgspec.Raw = msgspec.Raw()
+    value: msgspec.Raw = _NOTHING
     error: str = ""
+    unavailable: bool = False
 
 
 class OpenedCluster(msgspec.Struct, frozen=True):

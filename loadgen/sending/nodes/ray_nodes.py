@@ -33,7 +33,11 @@ T = TypeVar("T")
 # Ray looks for a cluster for a minute; then its actors start.
 _OPEN_S = 180.0
 _LEAVE_S = 10.0
+# Calls that change nothing which matters are repeated while a node can't be reached.
+_REPEATABLE = frozenset({"pings", "messages", "piece"})
+_REPEAT_S = 0.5
 _LAST_WORDS = 300
+_LAST_WORDS_S = 1.0
 
 
 @asynccontextmanager
@@ -73,6 +77,7 @@ class RayNode:
 
     def __init__(self, driver: _Driver, id_: str, facts: NodeFacts) -> None:
         self._driver = driver
+        self._gone: NodeLost | None = None
         self.id, self.facts = id_, facts
 
     async def clock(self) -> ClockOffset:
@@ -111,10 +116,15 @@ class RayNode:
         work: bytes = b"",
         more_s: float = 0.0,
     ) -> T:
+        if self._gone is not None:
+            raise self._gone
         patience_s = SILENCE_S + more_s
         try:
             async with asyncio.timeout(patience_s):
                 answer = await self._driver.answer(self.id, method, arguments, work)
+                while answer.unavailable and method in _REPEATABLE:
+                    await asyncio.sleep(_REPEAT_S)
+                    answer = await self._driver.answer(self.id, method, arguments, work)
         except TimeoutError:
             raise self._lost(f"no answer for {patience_s:g} s") from None
         if answer.error:
@@ -122,7 +132,9 @@ class RayNode:
         return msgspec.msgpack.decode(answer.value, type=kind)
 
     def _lost(self, why: str) -> NodeLost:
-        return NodeLost(f"node {self.facts.name} was lost ({why})")
+        """The error of this call and of all after it."""
+        self._gone = NodeLost(f"node {self.facts.name} was lost ({why})")
+        return self._gone
 
 
 async def _started(address: str, folder: str) -> _Driver:
@@ -145,7 +157,8 @@ class _Driver:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin and process.stdout and process.stderr
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
-        self._complaints = asyncio.create_task(process.stderr.read())
+        self._complaints = b""
+        self._complaining = asyncio.create_task(self._keep_complaints(process.stderr))
         self._listening: asyncio.Task[None] | None = None
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[NodeAnswer]] = {}
@@ -190,24 +203,31 @@ class _Driver:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        for task in (self._listening, self._complaints):
+        for task in (self._listening, self._complaining):
             if task is not None:
                 task.cancel()
 
     async def _listen(self) -> None:
         while frame := await read_frame(self._answers):
             answer = msgspec.msgpack.decode(frame, type=NodeAnswer)
-            if (waiting := self._waiting.get(answer.number)) and not waiting.done():
-                waiting.set_result(answer)
+            self._settle(answer.number, answer)
         error = await self._ended()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_result(NodeAnswer(-1, error=error))
+        for number in list(self._waiting):
+            self._settle(number, NodeAnswer(number, error=error))
+
+    def _settle(self, number: int, answer: NodeAnswer) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
 
     async def _ended(self) -> str:
         return f"Ray's driver ended: {await self._words()}"
 
+    async def _keep_complaints(self, stream: asyncio.StreamReader) -> None:
+        while piece := await stream.read(_LAST_WORDS):
+            self._complaints = (self._complaints + piece)[-_LAST_WORDS:]
+
     async def _words(self) -> str:
-        """The end of what it complained about."""
-        complaints = (await self._complaints).decode("utf-8", "replace").split()
-        return " ".join(complaints)[-_LAST_WORDS:]
+        """The end of what it complained about, once it has had time to."""
+        await asyncio.wait([self._complaining], timeout=_LAST_WORDS_S)
+        return " ".join(self._complaints.decode("utf-8", "replace").split())
