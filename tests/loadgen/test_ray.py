@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -40,11 +41,12 @@ WITHIN_S = 60.0
 class NodesHere:
     """A Ray cluster on this machine whose nodes can be killed."""
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, client_port: int | None = None) -> None:
         from ray.cluster_utils import Cluster as RayCluster
 
         os.environ[MARK] = str(os.getpid())
-        self.ray = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        head = {"num_cpus": 1, "ray_client_server_port": client_port}
+        self.ray = RayCluster(initialize_head=True, head_node_args=head)
         # Addresses of their own: else our driver takes any of them for the one that it belongs to.
         self.others = [
             self.ray.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}")
@@ -74,14 +76,14 @@ def mortal_cluster() -> Iterator[NodesHere]:
     started.ray.shutdown()
 
 
-def send(cluster: NodesHere, plan: BlockPlan, path: Path, nodes: int) -> Journal:
+def send(address: str, plan: BlockPlan, path: Path, nodes: int) -> Journal:
     """Sends a block from so many nodes; 0: from this process."""
 
     async def main() -> None:
         if not nodes:
             await run_block(plan, path, Silent(), asyncio.Event())
             return
-        async with ray_nodes(cluster.address) as everyone:
+        async with ray_nodes(address) as everyone:
             sending = replace(plan, nodes=tuple(everyone[:nodes]))
             await run_block(sending, path, Silent(), asyncio.Event())
 
@@ -131,7 +133,7 @@ def test_one_two_and_four_nodes_send_what_one_process_does(
     for nodes in (0, 1, 2, 4):
         server = emulator("--tokens", "4", "--ttft", "40ms", "--itl", "10ms")
         plan = plan_of(server.endpoint, stage, [], workers=1)
-        journal = send(cluster, plan, tmp_path / f"{nodes}.jsonl", nodes)
+        journal = send(cluster.address, plan, tmp_path / f"{nodes}.jsonl", nodes)
         by_id = sorted(journal.records, key=lambda record: record.id)
         assert [record.scheduled_ns for record in by_id] == times
         assert [record.prompt_id for record in by_id] == [f"q{n}" for n in range(120)]
@@ -161,7 +163,7 @@ def test_a_killed_node_ends_the_block_and_costs_its_own_requests(
     killing = meanwhile(lambda: mortal_cluster.ray.remove_node(node, allow_graceful=False))
     began_s = time.monotonic()
     with pytest.raises(SystemFailed, match=r"node .* was lost .* planned requests of block 1"):
-        send(mortal_cluster, plan, path, 2)
+        send(mortal_cluster.address, plan, path, 2)
     killing.join()
     assert time.monotonic() - began_s < WITHIN_S
     journal = read_journal(path)
@@ -182,7 +184,7 @@ def test_a_killed_head_ends_the_block_in_time(
     killing = meanwhile(lambda: head.kill_all_processes(check_alive=False, allow_graceful=False))
     began_s = time.monotonic()
     with pytest.raises(SystemFailed, match="was lost"):
-        send(mortal_cluster, plan, path, 2)
+        send(mortal_cluster.address, plan, path, 2)
     killing.join()
     assert time.monotonic() - began_s < 2 * WITHIN_S
     if path.exists():
@@ -208,7 +210,7 @@ def test_a_node_that_is_silent_for_five_seconds_loses_nothing(
         silent.resume()
 
     halting = meanwhile(halt)
-    journal = send(cluster, plan, path, 2)
+    journal = send(cluster.address, plan, path, 2)
     halting.join()
     assert plan.timetable is not None and journal.end is not None
     assert journal.end.end == "complete"
@@ -235,6 +237,25 @@ def test_dyno_load_names_the_nodes_and_leaves_nothing(
     assert journals and {read_journal(file).header.machines for file in journals} == {NODES}
     assert not actors() and not senders()
     assert not [p for p in processes() if "loadgen.sending.nodes.ray_driver" in p.info["cmdline"]]
+
+
+def test_a_cluster_is_reached_through_its_client_server_too(
+    emulator: StartEmulator, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = NodesHere(1, port)
+    plan = plan_of(emulator("--tokens", "2").endpoint, {"rate": 40, "requests": 40}, [])
+    try:
+        journal = send(f"ray://127.0.0.1:{port}", plan, tmp_path / "block.jsonl", 1)
+    finally:
+        started.ray.shutdown()
+    assert journal.end is not None and journal.end.end == "complete"
+    assert sorted(record.id for record in journal.records) == list(range(40))
+    assert {record.failure for record in journal.records} == {None}
+    assert journal.header.clock_bound_ns is not None
 
 
 def test_an_address_without_a_cluster_is_refused_in_one_line() -> None:
