@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from foundation.errors import BadInput
+from foundation.format import rate_text
 from foundation.http.connections import LOOPBACK
 from foundation.http.endpoint import Endpoint
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
@@ -33,14 +34,14 @@ def check_reachable(endpoint: Endpoint, nodes: Sequence[NodeFacts], network: str
 
     `network`: this machine's, as in a node's facts.
     """
-    host = urlsplit(endpoint.base_url).hostname
-    if not endpoint.unix_socket and host not in LOOPBACK:
+    far = next((node for node in nodes if node.network != network), None)
+    if far is None:
         return
-    for node in nodes:
-        if node.network != network:
+    for replica in endpoint.replicas:
+        if replica.unix_socket or urlsplit(replica.base_url).hostname in LOOPBACK:
             raise BadInput(
-                f"{endpoint.variant}: {endpoint.base_url} can be reached on this machine alone, "
-                f"and node {node.name} is another one; serve it on an address that it reaches"
+                f"{endpoint.variant}: {replica.base_url} can be reached on this machine alone, and "
+                f"node {far.name} is another one; serve it on an address that it reaches"
             )
 
 
@@ -70,8 +71,8 @@ def check_nodes_rate(rate: float, where: str, nodes: Sequence[NodeFacts]) -> Non
     most = CEILING_SHARE * ceiling.requests_per_s * cores
     if rate > most:
         raise BadInput(
-            f"{where}: {rate:g} requests/s is beyond the load generator: by dyno calibrate, these "
-            f"{len(nodes)} machines send up to {most:,.0f} requests/s; write less, or load from "
+            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno calibrate, these "
+            f"{len(nodes)} machines send up to {rate_text(most)} requests/s; write less, or load from "
             "more machines"
         )
 
