@@ -71,9 +71,9 @@ def check_nodes_rate(rate: float, where: str, nodes: Sequence[NodeFacts]) -> Non
     most = CEILING_SHARE * ceiling.requests_per_s * cores
     if rate > most:
         raise BadInput(
-            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno calibrate, these "
-            f"{len(nodes)} machines send up to {rate_text(most)} requests/s; write less, or load from "
-            "more machines"
+            f"{where}: {rate_text(rate)} requests/s is beyond the load generator: by dyno "
+            f"calibrate, these {len(nodes)} machines send up to {rate_text(most)} requests/s; "
+            "write less, or load from more machines"
         )
 
 
