@@ -207,12 +207,13 @@ class QualityConfig(Scoring):
 class Price(Section):
     """The price of a self-hosted accelerator (`accelerator_hour`) or of metered tokens.
 
-    `accelerators` are those of one replica. With both prices, requests are priced by their tokens,
+    `accelerators` are those of one replica: left out, those that the variant's server computes on,
+    or one. With both prices, requests are priced by their tokens,
     and the replicas of the capacity plan by the hour.
     """
 
     accelerator_hour: Dollars | None = None
-    accelerators: Count = 1
+    accelerators: Count | None = None
     input_per_token: Dollars | None = None
     output_per_token: Dollars | None = None
     input_per_million: Dollars | None = None
@@ -233,6 +234,10 @@ class Price(Section):
             ):
                 raise ValueError(f"write {side}_per_token or {side}_per_million, not both")
         return self
+
+    def accelerators_of(self, servers_own: int | None) -> int:
+        """The accelerators of a replica: as written, else those of the server, else one."""
+        return self.accelerators or servers_own or 1
 
     @property
     def input_price(self) -> float | None:

@@ -169,7 +169,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     first of it said. `arrivals`: how requests came: "constant", "poisson", "gamma", "trace" (whose
     rate is a mean only) or "closed".
     `replicas`: how many servers answered together, chosen by `router`, so that the rate of one is
-    `offered_rate / replicas`.
+    `offered_rate / replicas`; `accelerators`: of one of them, None where that is not known.
     """
 
     stage: str
@@ -198,6 +198,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     waterfall_difference: WaterfallDifference | None = None
     replicas: int = 1
     router: RouterKind | None = None
+    accelerators: int | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,9 +55,19 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 weights=weights_of(prepared, variant),
                 settings=settings[variant.name],
                 adapters=_trained_adapters(prepared, variant),
+                accelerators=_accelerators(prepared, variant, serving),
             )
         )
     write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def _accelerators(
+    prepared: Prepared, variant: VariantConfig, serving: serve.ServePlan
+) -> int | None:
+    """How many accelerators one server of a variant computes on; None where it has none of ours."""
+    if variant.url or serving.config.device != "cuda":
+        return None
+    return prepared.experiment.serve_of(variant).accelerators
 
 
 def weights_of(prepared: Prepared, variant: VariantConfig) -> str:

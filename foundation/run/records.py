@@ -187,7 +187,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     of the weights and number formats that it answers with; variants that share it differ in speed.
     `settings`: those of server and training in which the variants of the run differ, by their keys
     in an experiment. `adapters`: the folders of those that the run trained for it, its teacher's
-    too.
+    too. `accelerators`: those that one server of it computes on, None where it runs on a processor,
+    or elsewhere.
     """
 
     name: str
@@ -202,6 +203,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     weights: str | None = None
     settings: dict[str, str] = {}
     adapters: list[str] = []
+    accelerators: int | None = None
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

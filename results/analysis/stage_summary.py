@@ -76,6 +76,7 @@ def stage_summary(
         sessions=stage.sessions,
         replicas=stage.replicas,
         router=stage.router,
+        accelerators=stage.blocks[0].accelerators if stage.blocks else None,
         examples=examples(stage),
         waterfall=waterfall(stage),
         waterfall_difference=waterfall_difference(

@@ -119,8 +119,12 @@ def _tuning_cost(
         return budget.tuning
     if seconds is None or budget.price.accelerator_hour is None:
         return None
-    measured = sum(stage.window_s * stage.replicas for stage in variant.stages)
-    return (seconds + measured) / 3600 * budget.price.accelerator_hour * budget.price.accelerators
+    price = budget.price
+    measured = sum(
+        stage.window_s * stage.replicas * price.accelerators_of(stage.accelerators)
+        for stage in variant.stages
+    )
+    return (seconds * price.accelerators_of(None) + measured) / 3600 * budget.price.accelerator_hour
 
 
 def _never(cost: float | None, sentence: str) -> BreakEven:

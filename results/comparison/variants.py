@@ -15,7 +15,7 @@ import numpy as np
 
 from results.comparison.pairing import Pairing
 from results.config import Price
-from results.measures.cost import cost_ratio, is_metered, paired_costs
+from results.measures.cost import cost_ratio, is_metered, paired_costs, rent
 from results.measures.steady_state import StageData
 from results.measures.values import Limits, block_statistics, per_request
 from results.metrics import RECORDS, keys
@@ -205,7 +205,7 @@ def cost_difference(pairing: Pairing, price: Price, base: float) -> Difference:
     if is_metered(price):
         return paired_by_prompt(*paired_costs(pairing.blocks, price))
     held = [
-        (a.replica_s / a.completed, b.replica_s / b.completed)
+        (rent(a, price) / a.completed, rent(b, price) / b.completed)
         for a, b in pairing.blocks
         if a.completed and b.completed
     ]

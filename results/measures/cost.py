@@ -135,13 +135,19 @@ def _cost(stage: StageData, price: Price) -> tuple[float, int]:
         costs = np.concatenate(_known_costs(stage, price))
         return float(np.mean(costs)), len(costs)
     completed = sum(block.completed for block in stage.blocks)
-    return _hourly(price) * stage.replica_s / completed, completed
+    return rent_of_stage(stage, price) / completed, completed
 
 
-def _hourly(price: Price) -> float:
-    """Dollars a second of one replica, all of its accelerators together."""
+def rent(block: StageBlock, price: Price) -> float:
+    """What the steady part of a block costs by the hour: every accelerator of every replica."""
     assert price.accelerator_hour is not None
-    return price.accelerators * price.accelerator_hour / 3600
+    accelerators = price.accelerators_of(block.accelerators)
+    return block.replica_s * accelerators * price.accelerator_hour / 3600
+
+
+def rent_of_stage(stage: StageData, price: Price) -> float:
+    """What the steady parts of a stage cost by the hour."""
+    return sum(rent(block, price) for block in stage.blocks)
 
 
 def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: float) -> Bounds:
@@ -164,13 +170,9 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
             bounds = bounds.widest(prompt_mean_bounds(totals, low_tail, high_tail))
         return bounds if len(costs) > 1 or len(totals) > 1 else UNBOUNDED
     if len(stage.blocks) > 1:
-        rates = [b.completed / b.replica_s for b in stage.blocks if b.replica_s > 0]
-        rate = log_t_bounds(_hourly(price) / value, rates, high_tail, low_tail)
-        return (
-            Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low)
-            if rate.low > 0
-            else UNBOUNDED
-        )
+        per_dollar = [b.completed / rent(b, price) for b in stage.blocks if b.window_s > 0]
+        bounds = log_t_bounds(1 / value, per_dollar, high_tail, low_tail)
+        return Bounds(1 / bounds.high, 1 / bounds.low) if bounds.low > 0 else UNBOUNDED
     # One block has no spread; arrivals are at their most irregular when they are Poisson.
     completed = stage.blocks[0].completed
     count = count_bounds(completed, high_tail, low_tail)
@@ -207,7 +209,10 @@ class CostRatio:
         """Metered: prompt by prompt. Self-hosted: t over the log-ratios of the pairs' rates."""
         if is_metered(self.price):
             return prompt_ratio_bounds(*paired_costs(self.pairs, self.price), low_tail, high_tail)
-        rates = [(a.completed / a.replica_s, b.completed / b.replica_s) for a, b in self.pairs]
+        rates = [
+            (a.completed / rent(a, self.price), b.completed / rent(b, self.price))
+            for a, b in self.pairs
+        ]
         if min(map(min, rates)) <= 0:
             return UNBOUNDED
         changes = np.array([log(theirs / ours) for ours, theirs in rates])
@@ -231,10 +236,8 @@ def cost_ratio(pairs: Sequence[tuple[StageBlock, StageBlock]], price: Price) -> 
     completed = [sum(pair[side].completed for pair in pairs) for side in (0, 1)]
     if not all(completed):
         return None
-    windows = [sum(pair[side].replica_s for pair in pairs) for side in (0, 1)]
-    return CostRatio(
-        pairs, price, windows[0] / completed[0] / (windows[1] / completed[1]), len(pairs)
-    )
+    paid = [sum(rent(pair[side], price) for pair in pairs) for side in (0, 1)]
+    return CostRatio(pairs, price, paid[0] / completed[0] / (paid[1] / completed[1]), len(pairs))
 
 
 def _known_costs(stage: StageData, price: Price) -> Sequence[Floats]:
@@ -288,12 +291,8 @@ def _per_million_output_tokens(stage: StageData, price: Price, each: Estimate) -
     tokens_out = sum(block.output_tokens for block in stage.blocks)
     if not tokens_out > 0:
         return absent("no output tokens")
-    value = _hourly(price) * stage.replica_s / tokens_out
-    blocks = [b.output_tokens / b.replica_s for b in stage.blocks if b.replica_s > 0]
-    rate = (
-        log_t_bounds(_hourly(price) / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
-    )
-    bounds = (
-        Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
-    )
+    value = rent_of_stage(stage, price) / tokens_out
+    blocks = [b.output_tokens / rent(b, price) for b in stage.blocks if b.window_s > 0]
+    rate = log_t_bounds(1 / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
+    bounds = Bounds(1 / rate.high, 1 / rate.low) if rate.low > 0 else UNBOUNDED
     return _times(estimate(value, bounds, each.n), 1e6)

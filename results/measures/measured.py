@@ -246,7 +246,10 @@ def _stage(
     prompts: Mapping[str, Prompt],
 ) -> StageData:
     following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
-    unordered = (block_of(journal, settling.cut_ns, following) for journal in own.values())
+    unordered = (
+        replace(block_of(journal, settling.cut_ns, following), accelerators=record.accelerators)
+        for journal in own.values()
+    )
     blocks = sorted(unordered, key=lambda block: block.number)
     requests = [block.requests for block in blocks]
     headers = [journal.header for journal in own.values()]

@@ -78,7 +78,7 @@ class StageBlock:
     planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
     meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
     nobody knows it. `cut_off`: its journal has no end line. `replicas`: how many servers answered,
-    chosen by `router`.
+    chosen by `router`; `accelerators`: of one of them, None where that is not known.
     """
 
     number: int
@@ -105,10 +105,11 @@ class StageBlock:
     cut_off: bool = False
     replicas: int = 1
     router: RouterKind | None = None
+    accelerators: int | None = None
 
     @property
     def replica_s(self) -> float:
-        """The seconds of the steady part, of all replicas together: what an hour's price pays."""
+        """The seconds of the steady part, of all replicas together."""
         return self.replicas * self.window_s
 
     @cached_property
@@ -190,11 +191,6 @@ class StageData:
     def window_s(self) -> float:
         """The length of the steady parts together, in seconds."""
         return sum(block.window_s for block in self.blocks)
-
-    @property
-    def replica_s(self) -> float:
-        """The same seconds of all replicas together."""
-        return sum(block.replica_s for block in self.blocks)
 
     @property
     def replicas(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from foundation.run.journal import Journal, read_journal
-from foundation.run.records import JournalEnd
+from foundation.run.records import JournalEnd, VariantRecord
 from results.analysis import analyse
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.model.models_of_run import engine_models
@@ -19,6 +19,7 @@ from results.capacity.plan.capacity_plan import VariantCapacity
 from results.capacity.plan.modelled_rates import modelled_rate
 from results.capacity.plan.plan import plan_capacity
 from results.capacity.simulation.replicas import Replicas
+from results.config import Price
 from results.summary import Summary
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 from tests.results.synthetic_engine import (
@@ -216,3 +217,42 @@ def test_a_replicas_journal_has_its_share_of_the_load(tmp_path: Path) -> None:
         (3, 1, None),
         (3, 1, None),
     ]
+
+
+def test_each_variant_pays_for_the_accelerators_of_its_own_servers(tmp_path: Path) -> None:
+    """One server of 4 accelerators against 2 of one, each at 10 requests/s and $3.60 an hour.
+
+    $0.004 and $0.002 a second: $0.0004 and $0.0002 a request. One holds 10 requests/s, of the other
+    each server 5: 100 / (10 x 0.8) = 12.5, so 14 x 4 accelerators; 26 x 1.
+    """
+    write_prompts(tmp_path, {f"q{i}": "ok" for i in range(100)})
+    for variant, replicas in (("deep", 1), ("wide", 2)):
+        for block in (1, 2):
+            records = [
+                request(i, f"q{i}", i * 100, 50 + i % 7, 20, output_tokens=4) for i in range(100)
+            ]
+            write_journal(tmp_path, variant, block, records, offered_rate=10, replicas=replicas)
+    variants = [
+        VariantRecord(name="deep", what="", prompt_style="short", accelerators=4),
+        VariantRecord(name="wide", what="", prompt_style="short", accelerators=1),
+    ]
+    price: dict[str, object] = {"price": {"accelerator_hour": "$3.60"}}
+    goals = Goals({"latency_p95": "200ms"}, budget=price, plan={"peak_rate": "100/s"})
+    asked = inputs(tmp_path, variants, goals)
+    summary = analyse(asked)
+    costs = [each.metrics["cost_per_request"].value for each in summary.variants]
+    assert costs == [pytest.approx(0.0004, rel=0.02), pytest.approx(0.0002, rel=0.02)]
+    change = summary.variants[1].differences["cost_per_request"].relative
+    assert change.value == pytest.approx(-0.5)
+    plan = plan_capacity(summary, asked)
+    peaks = [each.peak for each in plan.variants]
+    assert [(p.replicas, p.accelerators) for p in peaks if p] == [(14, 56), (26, 26)]
+    assert [each.cost_per_month for each in plan.variants] == [
+        pytest.approx(56 * 3.60 * 730),
+        pytest.approx(26 * 3.60 * 730),
+    ]
+    assert plan.recommended == "wide"
+    written = Price.model_validate({"accelerator_hour": "$1", "accelerators": 8})
+    assert (written.accelerators_of(4), written.accelerators_of(None)) == (8, 8)
+    left_out = Price.model_validate({"accelerator_hour": "$1"})
+    assert (left_out.accelerators_of(4), left_out.accelerators_of(None)) == (4, 1)

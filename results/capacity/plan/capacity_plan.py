@@ -257,7 +257,8 @@ class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
     Traffic: `peak_rate`, `mean_rate` (None where not known), each times `burst`. `headroom`: the
     share of each replica that is kept free; `spare`: replicas beyond need; `startup`: seconds until
     a new replica serves. `accelerator` is the measured one's name, None where nobody named it;
-    `accelerators` are those of one replica, `price_hour` dollars an hour of one of them.
+    `accelerators` are those of one replica of the first variant, `price_hour` dollars an hour of
+    one of them.
     `recommended`: the cheapest variant within SLO and quality floor, None where none is.
     `scaled` are estimates for hardware that was not measured. `audits`: every load that was ever
     named and measured, and last the one that is named now. `notes`: what the plan does not know.

@@ -27,13 +27,18 @@ class ReplicaPrice:
     request: float | None = None
 
     @staticmethod
-    def of(price: Price | None, accelerator_hour: float | None, request: Estimate) -> ReplicaPrice:
+    def of(
+        price: Price | None,
+        accelerator_hour: float | None,
+        request: Estimate,
+        servers_own: int | None = None,
+    ) -> ReplicaPrice:
         """By the hour where there is such a price, else by the request where requests have one.
 
         `accelerator_hour`: a catalogue's price of the measured accelerator. `request`: the
-        variant's measured cost per request.
+        variant's measured cost per request. `servers_own`: the accelerators that its server has.
         """
-        accelerators = price.accelerators if price else 1
+        accelerators = price.accelerators_of(servers_own) if price else servers_own or 1
         hour = accelerator_hour
         if hour is None and price is not None:
             hour = price.accelerator_hour

@@ -53,7 +53,8 @@ def _investment(
     )
     month = rate * SECONDS_PER_MONTH
     tuned, untuned = capacities[name], capacities[baseline]
-    saved = _saved(tuned.peak, untuned.peak, prices[name], scaled(_negative(cost), month))
+    by_request = scaled(_negative(cost), month)
+    saved = _saved(tuned.peak, untuned.peak, (prices[name], prices[baseline]), by_request)
     tuning = summary.break_even[name].tuning_cost if name in summary.break_even else None
     months = _months(tuning, saved)
     answer, sentence = _answer(tuned, untuned, quality, saved, tuning, months)
@@ -79,24 +80,31 @@ def _negative(each: Estimate) -> Estimate:
 
 
 def _saved(
-    tuned: Fleet | None, untuned: Fleet | None, price: ReplicaPrice, by_request: Estimate
+    tuned: Fleet | None,
+    untuned: Fleet | None,
+    prices: tuple[ReplicaPrice, ReplicaPrice],
+    by_request: Estimate,
 ) -> Estimate:
     """Dollars a month. By the hour it is of the fleets for the peak, worst against best for ends.
 
-    `by_request`: what is saved where requests are metered.
+    `prices`: of a replica of both. `by_request`: what is saved where requests are metered.
     """
-    if price.replica_hour is None:
+    ours, theirs = (price.replica_hour for price in prices)
+    if ours is None or theirs is None:
         return by_request
     if tuned is None or untuned is None:
         return Estimate(value=None, reason="one of the two holds no rate within the SLO")
-    month = price.replica_hour * HOURS_PER_MONTH
-    value = (untuned.likely or untuned.replicas) - (tuned.likely or tuned.replicas)
-    low = None if untuned.fewest is None else untuned.fewest - tuned.replicas
-    high = None if tuned.fewest is None else untuned.replicas - tuned.fewest
+
+    def saved(their_count: int, our_count: int) -> float:
+        return (their_count * theirs - our_count * ours) * HOURS_PER_MONTH
+
+    value = saved(untuned.likely or untuned.replicas, tuned.likely or tuned.replicas)
+    low = None if untuned.fewest is None else saved(untuned.fewest, tuned.replicas)
+    high = None if tuned.fewest is None else saved(untuned.replicas, tuned.fewest)
     return Estimate(
-        value=value * month,
-        low=None if low is None else min(low, value) * month,
-        high=None if high is None else max(high, value) * month,
+        value=value,
+        low=None if low is None else min(low, value),
+        high=None if high is None else max(high, value),
     )
 
 

@@ -97,7 +97,7 @@ def plan_capacity(
         sentence=sentence,
         break_even=_break_even(able, plan, prices),
         pareto=pareto([(each.variant, each.merits) for each in able if each.merits]),
-        scaled=_scaled(able, plan, catalogue, some.accelerators),
+        scaled=_scaled(able, plan, catalogue, prices),
         audits=_audits(capacities, recommended, basis.audits),
         investments=investments(summary, inputs, plan, capacities, prices),
         notes=[*_notes(prices, plan), *_replica_notes(summary)],
@@ -200,7 +200,7 @@ def _scaled(
     able: Sequence[VariantCapacity],
     plan: PlanConfig,
     catalogue: Catalogue | None,
-    accelerators: int,
+    prices: Mapping[str, ReplicaPrice],
 ) -> list[ScaledCapacity]:
     """The variants with a rate, on every accelerator that was not measured."""
     if catalogue is None:
@@ -208,7 +208,9 @@ def _scaled(
     return [
         row
         for each in able
-        for row in scaled_capacities(each.variant, each.rate, plan, catalogue, accelerators)
+        for row in scaled_capacities(
+            each.variant, each.rate, plan, catalogue, prices[each.variant].accelerators
+        )
     ]
 
 
@@ -218,7 +220,9 @@ def _price(variant: VariantSummary, inputs: RunInputs, catalogue: Catalogue | No
     metrics = {**(stage.metrics if stage else {}), **variant.metrics}
     request = metrics.get("cost_per_request", Estimate(value=None))
     hour = catalogue.measured.price_hour if catalogue else None
-    return ReplicaPrice.of(inputs.budget.price if inputs.budget else None, hour, request)
+    price = inputs.budget.price if inputs.budget else None
+    own = {record.name: record.accelerators for record in inputs.variants}
+    return ReplicaPrice.of(price, hour, request, own[variant.variant])
 
 
 def _quality_floor(variant: VariantSummary, inputs: RunInputs) -> Outcome | None:

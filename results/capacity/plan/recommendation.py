@@ -13,7 +13,7 @@ from results.config import PlanConfig
 def recommend(capacities: Sequence[VariantCapacity], plan: PlanConfig) -> tuple[str | None, str]:
     """The variant, and one sentence for it; None and the reason where no variant will do.
 
-    Without prices the fewest replicas decide. A variant whose quality is not settled comes after
+    Without prices the fewest accelerators decide. One whose quality is not settled comes after
     those that are shown to keep the floor.
     """
     able = [each for each in capacities if each.peak is not None]
@@ -35,7 +35,7 @@ def _order(each: VariantCapacity) -> tuple[bool, float, float, float]:
     cost = each.cost_per_month if each.cost_per_month is not None else each.peak.cost_per_month
     return (
         each.quality_floor == "unsettled",
-        cost if cost is not None else float(each.peak.replicas),
+        cost if cost is not None else float(each.peak.accelerators),
         -(each.rate.low or 0.0),
         inf if latency is None else latency,
     )

@@ -107,7 +107,7 @@ def _row(capacity: VariantCapacity, plan: CapacityPlan, replicas: int | None) ->
 def _with(replicas: int, peak: Fleet, capacity: VariantCapacity, plan: CapacityPlan) -> Fleet:
     """The fleet of so many replicas, all of which serve the peak."""
     assert capacity.source is not None
-    accelerators = replicas * plan.accelerators
+    accelerators = replicas * (peak.accelerators // peak.replicas)
     hour = peak.cost_per_hour if plan.price_hour is None else accelerators * plan.price_hour
     return msgspec.structs.replace(
         peak,

@@ -25,7 +25,7 @@ from results.comparison.stored_runs.outcomes import Compared, margin_of
 from results.comparison.stored_runs.sides import Side, StageQuestion
 from results.config import Price
 from results.inputs import RunInputs
-from results.measures.cost import cost_per_request, is_metered, request_costs
+from results.measures.cost import cost_per_request, is_metered, rent, request_costs
 from results.measures.measured import Scores
 from results.measures.shares import counts_of
 from results.measures.steady_state import StageData
@@ -268,10 +268,8 @@ def _block_costs(stage: StageData, price: Price) -> list[float]:
         return [
             float(np.mean(known)) if len(known := each[~np.isnan(each)]) else nan for each in costs
         ]
-    hourly = price.accelerators * (price.accelerator_hour or 0.0) / 3600
     return [
-        hourly * block.replica_s / block.completed if block.completed else nan
-        for block in stage.blocks
+        rent(block, price) / block.completed if block.completed else nan for block in stage.blocks
     ]
 
 

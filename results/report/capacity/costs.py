@@ -57,7 +57,7 @@ def _curve(
         traffic = np.array(ends)
         cost = traffic * peak.cost_per_month / peak.rate
         return CostCurve(name, slot, traffic, cost, cost, cost)
-    month = plan.price_hour * plan.accelerators * HOURS_PER_MONTH
+    month = plan.price_hour * peak.accelerators / peak.replicas * HOURS_PER_MONTH
     used = [held.low, *([] if held.high is None else [held.high])]
     used = [rate * (1 - plan.headroom) / plan.burst for rate in used]
     edges = _edges(used, ends)

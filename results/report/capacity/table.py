@@ -96,6 +96,11 @@ def _fact(cell: FactCell, notes: list[str]) -> Fact:
 Read = Callable[[VariantCapacity], FactCell]
 
 
+def _has_several(variant: VariantCapacity) -> bool:
+    """Whether a replica has several accelerators."""
+    return variant.peak is not None and variant.peak.accelerators > variant.peak.replicas
+
+
 def _rows(plan: CapacityPlan) -> list[tuple[str, str, Read]]:
     """Label, unit and reader of each row, in the order of the table."""
     accelerators: tuple[str, str, Read] = (
@@ -105,7 +110,7 @@ def _rows(plan: CapacityPlan) -> list[tuple[str, str, Read]]:
         ("One replica holds", "requests/s", _held),
         ("Known from", "", lambda v: Fact(_SOURCES[v.source]) if v.source else v.reason),
         ("Replicas for the peak", "", _of_peak(replicas_of)),
-        *([accelerators] if plan.accelerators > 1 else []),
+        *([accelerators] if any(map(_has_several, plan.variants)) else []),
         ("Probability of missing the SLO", "", _of_peak(_missed)),
         ("Cost a month", "$", _cost),
         ("Cost a month, replicas that follow the day", "$", _day_cost),
