@@ -75,3 +75,18 @@ def test_the_error_by_chance_is_how_far_loads_lie_apart() -> None:
     error = np.sqrt(np.mean([each.error**2 for each in some]))
     # The deviation of 30 numbers is known to 13 %.
     assert error == pytest.approx(deviation, rel=0.4)
+
+
+def test_the_later_half_of_runs_that_are_too_short_tells_a_lower_rate() -> None:
+    """M/M/1 at 0.95 of saturation: its queue grows for more than a thousand requests."""
+    demand, rng = requests(EXPONENTIAL), np.random.default_rng(6)
+    limits = {"latency_mean": 20_000.0}
+    exact = rate_of_mean(demand, 20.0)
+    short = highest_rate(SloLoad.of(limits, 40, 800, rng), QUEUE, demand, exact)
+    long = highest_rate(SloLoad.of(limits, 4, 20_000, rng), QUEUE, demand, exact)
+    assert short.rate > exact * 1.01
+    assert -0.1 < short.later < -0.01
+    assert long.later > -0.01
+    # So few requests break this limit at no rate: what they tell is saturation.
+    short = highest_rate(SloLoad.of({"latency_mean": 60_000.0}, 4, 100, rng), QUEUE, demand)
+    assert short.later == -np.inf

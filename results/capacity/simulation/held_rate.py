@@ -24,7 +24,7 @@ from results.config import Slo
 
 RUNS, DRAWS = 8, 16
 """Runs that the rate is of; draws of model and lengths that its interval rests on."""
-ERROR = 0.01
+ERROR = 0.0075
 """Runs are so long that the standard error by chance is about this or less, up to the longest."""
 _TAIL = 0.025
 
@@ -92,9 +92,10 @@ def _long_enough(
 ) -> tuple[SloLoad, HighestRate]:
     """A load that chance moves the rate of by about `ERROR` or less, and that rate.
 
-    Near saturation a queue forgets its past only after many requests. The longer that takes, the
-    further apart are the runs, and the longer they have to be. The load itself is a new one: of
-    loads that are taken where they seem to be sure, the error would seem too small.
+    Near saturation a queue grows for long, and forgets its past only after many requests. So tries
+    become longer while their later half tells a lower rate. The further apart their runs are, the
+    longer the load. It is a new one: of loads that are taken where they seem to be sure, the error
+    would seem too small.
     """
     about = highest_rate(first, model, lengths).rate
     decodes = first.reached(model, lengths, about).decodes if about else 0.0
@@ -104,6 +105,9 @@ def _long_enough(
         return SloLoad.of(first.limits, RUNS, requests, rng, first.replicas)
 
     trial = highest_rate(load_of(requests), model, lengths, about)
+    while trial.later < -ERROR and requests < MOST:
+        requests = min(2 * requests, MOST)
+        trial = highest_rate(load_of(requests), model, lengths, trial.rate)
     longer = ceil(requests * max(trial.error / ERROR, 1.0) ** 2)
     load = load_of(max(requests, min(longer, MOST)))
     return load, highest_rate(load, model, lengths, trial.rate)

@@ -12,24 +12,30 @@ from foundation.arrays import Floats
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import REACH, EngineModel
 from results.capacity.simulation.saturation import saturation
-from results.capacity.simulation.slo_load import RunTimes, SloLoad
+from results.capacity.simulation.slo_load import RunTimes, SloLoad, later_halves
 
 _TOLERANCE = log(1.01)
 """The rate follows from two that are no further apart."""
 _MARGIN = 0.45 * _TOLERANCE
 _LEAST_SHARE = 1e-3
+_NEAR = log(10)
+
+Part = Callable[[Sequence[RunTimes]], Sequence[RunTimes]]
+"""Takes a part of the times of a load's runs."""
 
 
 @dataclass(frozen=True)
 class HighestRate:
     """Requests/s; 0 if hardly any keep the limits. `binding`: the metric that meets its limit.
 
-    `shifts` (runs,): the logarithm of the rate by all runs but one, less that of the rate.
+    `shifts` (runs,): the logarithm of the rate by all runs but one, less that of the rate. `later`:
+    the same by the later half of each run. It is below 0 while queues still grow.
     """
 
     rate: float
     binding: str | None
     shifts: Floats
+    later: float = 0.0
 
     @property
     def error(self) -> float:
@@ -71,13 +77,29 @@ def highest_rate(
     if low is None:
         return HighestRate(0.0, None, np.zeros(len(load.runs)))
     if high is None:
-        shifts = np.zeros(len(load.runs)) if most == reach else -np.log(_without_each(seconds))
-        return HighestRate(most, load.worst(low.times)[1], shifts)
+        return _at_most(load, low, None if most == reach else seconds)
     while log(high.rate / low.rate) > _TOLERANCE:
         inside = max(_crossing(low, high), low.rate * exp(_MARGIN))
         middle = tried(min(inside, high.rate * exp(-_MARGIN)))
         low, high = (middle, high) if middle.excess <= 0 else (low, middle)
-    return HighestRate(_crossing(low, high), load.worst(high.times)[1], _shifts(load, low, high))
+    return HighestRate(
+        _crossing(low, high),
+        load.worst(high.times)[1],
+        np.array([_shift(load, low, high, _all_but(run)) for run in range(len(load.runs))]),
+        _shift(load, low, high, later_halves),
+    )
+
+
+def _at_most(load: SloLoad, most: _Tried, seconds: Floats | None) -> HighestRate:
+    """The highest rate there is. `seconds` (runs,): of a request at saturation, if it is that.
+
+    At saturation the times grow with the run, so limits near them are kept because it is short.
+    """
+    shifts, later = np.zeros(len(load.runs)), 0.0
+    if seconds is not None:
+        shifts = -np.log(_without_each(seconds))
+        later = -inf if most.excess > -_NEAR else 0.0
+    return HighestRate(most.rate, load.worst(most.times)[1], shifts, later)
 
 
 def _without_each(seconds: Floats) -> Floats:
@@ -91,17 +113,21 @@ def _crossing(low: _Tried, high: _Tried) -> float:
     return low.rate * exp(log(high.rate / low.rate) * low.excess / (low.excess - high.excess))
 
 
-def _shifts(load: SloLoad, low: _Tried, high: _Tried) -> Floats:
-    """How far the rate moves without each run, from its excess there and the slope of them all."""
-    part = low.excess / (low.excess - high.excess)
+def _shift(load: SloLoad, low: _Tried, high: _Tried, part: Part) -> float:
+    """How far the rate moves if only a part of the times counts, by the slope of all of them."""
+    place = low.excess / (low.excess - high.excess)
     slope = (high.excess - low.excess) / log(high.rate / low.rate)
-    if len(load.runs) < 2:
-        return np.zeros(1)
-    without = [
-        [load.excess([*end.times[:run], *end.times[run + 1 :]]) for end in (low, high)]
-        for run in range(len(load.runs))
-    ]
-    return -(np.array(without) @ [1 - part, part]) / slope
+    there = (1 - place) * load.excess(part(low.times)) + place * load.excess(part(high.times))
+    return -there / slope
+
+
+def _all_but(left_out: int) -> Part:
+    """All runs but one; of a single run, that run."""
+
+    def part(times: Sequence[RunTimes]) -> Sequence[RunTimes]:
+        return [*times[:left_out], *times[left_out + 1 :]] or times
+
+    return part
 
 
 def _bracket(

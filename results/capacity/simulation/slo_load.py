@@ -30,6 +30,19 @@ RunTimes = Mapping[str, tuple[Floats, Ints]]
 """The times of a run, ms, and how many tokens or requests have each, by family."""
 
 
+def later_halves(times: Sequence[RunTimes]) -> list[RunTimes]:
+    """The times of the later half of each run. Those of tokens are counted by size: all of them."""
+    return [
+        {
+            family: (values, counts)
+            if family == "itl"
+            else (values[len(values) // 2 :], counts[len(counts) // 2 :])
+            for family, (values, counts) in run.items()
+        }
+        for run in times
+    ]
+
+
 def absolute_limits(slo: Slo, baseline: Mapping[str, float]) -> dict[str, float] | str:
     """The limits on times, ms, by metric; or why there are none.
 
