@@ -8,14 +8,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput, SystemFailed
 from foundation.processes.python_child import run_module
+from foundation.ray_token import token_mode
 
 _TIMEOUT_S = 120
 _ACCELERATOR = "GPU"
@@ -49,6 +52,7 @@ def running_cluster(timeout_s: float = _TIMEOUT_S) -> RayCluster | None:
     try:
         child = subprocess.run(
             run_module(__name__),
+            env=os.environ | token_mode(os.environ, Path.home()),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
