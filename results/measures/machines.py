@@ -25,7 +25,7 @@ def machine_note(stage: StageData) -> list[str]:
 
 
 def _stopped(stage: StageData) -> list[Doubt]:
-    """Blocks in which a machine stopped: the others went on, so less was sent than offered."""
+    """Blocks in which a machine stopped, so that less was sent than offered."""
     cut_off = [block for block in stage.blocks if block.machines > 1 and block.cut_off]
     if not cut_off:
         return []
@@ -34,7 +34,7 @@ def _stopped(stage: StageData) -> list[Doubt]:
     lost = f"; {some(missing, 'planned request')} left no record" if missing else ""
     words = (
         f"not all of {max(block.machines for block in cut_off)} machines sent to the end of "
-        f"block {numbers}, and the others went on: the load was lower than planned"
+        f"block {numbers}: the load was lower than planned"
     )
     return [("INVALID", words + lost)]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.run.records import JournalEnd, RequestRecord
-from loadgen.sending.journal_parts import join
+from loadgen.sending.journal_parts import Machines, join, merge, part_of
 from tests.run_files import header, lines
 
 END = JournalEnd(end="complete", ended_ns=1000, window_end_ns=1000)
@@ -52,3 +52,23 @@ def test_a_part_that_is_not_there_leaves_no_end(tmp_path: Path) -> None:
     part.write_bytes(lines(header(), RequestRecord(id=1, prompt_id="q", scheduled_ns=0), END))
     assert join([part], journal, header(), 2) is None
     assert len(journal.read_bytes().splitlines()) == 2
+
+
+def test_parts_of_other_machines_become_a_journal_on_the_clock_here(tmp_path: Path) -> None:
+    journal = tmp_path / "block.jsonl"
+    for number in (0, 1):
+        ahead = header(planned=2, workers=4, origin_monotonic_ns=10**15, origin_unix_ns=10**18)
+        record = RequestRecord(id=number, prompt_id="q", scheduled_ns=number, done_ns=5 - number)
+        end = JournalEnd(end="complete", ended_ns=9, window_end_ns=9, clock_step_ns=-7)
+        part_of(journal, number).write_bytes(lines(ahead, record, end))
+    here = Machines(
+        count=2, origin_monotonic_ns=12, origin_unix_ns=34, clock_bound_ns=56, clock_step_ns=250
+    )
+    end = merge([part_of(journal, 0), part_of(journal, 1)], journal, here)
+    first, *records, _ = journal.read_bytes().splitlines()
+    fields = msgspec.json.decode(first)
+    assert [fields[key] for key in ("machines", "workers", "clock_bound_ns")] == [2, 4, 56]
+    assert (fields["origin_monotonic_ns"], fields["origin_unix_ns"]) == (12, 34)
+    assert [msgspec.json.decode(record)["scheduled_ns"] for record in records] == [1, 0]
+    assert end is not None and end.clock_step_ns == 250
+    assert [file.name for file in tmp_path.iterdir()] == ["block.jsonl"]

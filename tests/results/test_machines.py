@@ -80,6 +80,6 @@ def test_a_machine_that_stopped_while_the_others_went_on(tmp_path: Path) -> None
     assert one.level == "SUSPECT"  # a block that was cut off ends there
     assert two.level == "INVALID"
     assert (
-        "INVALID: not all of 2 machines sent to the end of block 1, and the others went on: the "
-        "load was lower than planned; 4 planned requests left no record"
+        "INVALID: not all of 2 machines sent to the end of block 1: the load was lower than "
+        "planned; 4 planned requests left no record"
     ) in two.reasons

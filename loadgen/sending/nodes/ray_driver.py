@@ -71,7 +71,7 @@ def _join_cluster(address: str) -> None:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, AssertionError, ImportError) as error:
         raise _NoNodes(
-            f"no Ray cluster answers at {address} ({_reason(error)}); `ray start --head` starts one"
+            f"no Ray cluster answers at {address} ({_reason(error, 6)}); `ray start --head` starts one"
         ) from None
 
 
@@ -165,10 +165,10 @@ def _write(answers: IO[bytes], message: msgspec.Struct) -> None:
     answers.flush()
 
 
-def _reason(error: Exception) -> str:
-    """The first lines of an error, as one."""
+def _reason(error: Exception, most: int = 1) -> str:
+    """The first lines of an error, at most so many, as one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:_LONGEST_REASON] or type(error).__name__
+    return " ".join(lines[:most])[:_LONGEST_REASON] or type(error).__name__
 
 
 if __name__ == "__main__":
