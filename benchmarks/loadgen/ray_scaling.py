@@ -1,10 +1,10 @@
 """`python -m benchmarks.loadgen.ray_scaling`: what one Ray node sends, and what two do.
 
-All run on this machine: a Ray cluster with a node for each, and the emulator. For each number of
-nodes it climbs a ladder of rates of short requests until a rate is not held. Where nodes and
-emulator have no core each, they take time from one another, and the rate held says little. The
-requests that a CPU second of the senders buys do not depend on that: they are the scaling that
-machines of their own would show, less their network.
+All run on this machine: a Ray cluster with a node for each, and the emulator. It climbs a ladder of
+rates a node until one is not held. Where nodes and emulator have no core each, they take time from
+one another, and the highest rate that is held says little. How many requests a CPU second of the
+senders buys, at one rate a node, depends less on that: it is what machines of their own would show,
+less their network.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ class Level:
         """Whether all went out in time."""
         return self.slip_p99_ms <= SLIP_LIMIT_MS and self.sent_per_s > 0.98 * self.rate
 
+    @property
+    def words(self) -> str:
+        """One line on it."""
+        return (
+            f"{self.nodes} node(s), {self.rate:,} requests/s: {self.sent_per_s:,.0f} sent, p99 slip "
+            f"{self.slip_p99_ms:.2f} ms, {self.per_cpu_s:,.0f} a CPU second, clocks within "
+            f"{self.clock_bound_us:,.0f} µs{'' if self.held else ' (not held)'}"
+        )
+
 
 def main() -> None:
     """Climbs the ladder with one node and with two, and prints a line a rate."""
@@ -59,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=_SECONDS)
     args = parser.parse_args()
     print(f"{processor_name()}, {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
-    best: dict[int, Level] = {}
+    held: dict[int, dict[int, Level]] = {nodes: {} for nodes in args.nodes}
     with (
         tempfile.TemporaryDirectory() as folder,
         cluster(max(args.nodes)) as address,
@@ -68,24 +77,28 @@ def main() -> None:
         for nodes in args.nodes:
             for rate in _RATES:
                 file = Path(folder) / f"{nodes}-{rate}.jsonl"
-                run(send(address, nodes, plan(endpoint, rate, args.seconds), file))
-                level = measured(nodes, rate, file)
-                print(
-                    f"{nodes} nodes, {rate:,} requests/s: {level.sent_per_s:,.0f} sent, p99 slip "
-                    f"{level.slip_p99_ms:.2f} ms, {level.per_cpu_s:,.0f} a CPU second, clocks "
-                    f"within {level.clock_bound_us:,.0f} µs{'' if level.held else ' (not held)'}",
-                    flush=True,
-                )
+                run(send(address, nodes, plan(endpoint, rate * nodes, args.seconds), file))
+                level = measured(nodes, rate * nodes, file)
+                print(level.words, flush=True)
                 if not level.held:
                     break
-                best[nodes] = level
-    first = best.get(min(args.nodes))
-    for nodes, level in best.items():
-        scaling = level.per_cpu_s / first.per_cpu_s if first else np.nan
-        print(
-            f"{nodes} nodes hold {level.sent_per_s:,.0f} requests/s; a CPU second buys "
-            f"{scaling:.2f} of what it does with {min(args.nodes)}"
-        )
+                held[nodes][rate] = level
+    print(summary(held))
+
+
+def summary(held: dict[int, dict[int, Level]]) -> str:
+    """How the most nodes scale against the fewest. `held`: by nodes, by rate a node."""
+    few, many = min(held), max(held)
+    if not (common := sorted(held[few].keys() & held[many].keys())):
+        return "no rate was held by all: the machine is too busy to measure on"
+    most = [max(level.sent_per_s for level in held[nodes].values()) for nodes in (few, many)]
+    rate = common[-1]
+    cost = held[many][rate].per_cpu_s / held[few][rate].per_cpu_s
+    return (
+        f"{few} node(s) hold {most[0]:,.0f} requests/s, {many} hold {most[1]:,.0f}: "
+        f"{most[1] / most[0] * few / many:.2f} of it a node; at {rate:,} requests/s a node, a CPU "
+        f"second buys {cost:.2f} of what it does with {few}"
+    )
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def _join_cluster(address: str) -> None:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, AssertionError, ImportError) as error:
         raise _NoNodes(
-            f"no Ray cluster answers at {address} ({_reason(error, 6)}); `ray start --head` starts one"
+            f"no Ray cluster answers at {address} ({_reason(error, 6)}); "
+            "`ray start --head` starts one"
         ) from None
 
 
