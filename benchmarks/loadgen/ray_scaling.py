@@ -55,8 +55,8 @@ class Level:
     def words(self) -> str:
         """One line on it."""
         return (
-            f"{self.nodes} node(s), {self.rate:,} requests/s: {self.sent_per_s:,.0f} sent, p99 slip "
-            f"{self.slip_p99_ms:.2f} ms, {self.per_cpu_s:,.0f} a CPU second, clocks within "
+            f"{self.nodes} node(s), {self.rate:,} requests/s: {self.sent_per_s:,.0f} sent, p99 "
+            f"slip {self.slip_p99_ms:.2f} ms, {self.per_cpu_s:,.0f} a CPU second, clocks within "
             f"{self.clock_bound_us:,.0f} µs{'' if self.held else ' (not held)'}"
         )
 
