@@ -10,6 +10,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -91,10 +92,14 @@ async def run_block(
         return Origin.ahead(plan.lead_ns)
 
     journal.parent.mkdir(parents=True, exist_ok=True)
+    parts = [worker.part for worker in fleet]
     try:
         await _run_fleet(fleet, progress, stop, start or soon)
-    finally:
-        end = merge([worker.part for worker in fleet], journal, machines_of(nodes))
+    except BaseException:
+        with suppress(OSError):  # the parts stay then, and why the load ended is what counts
+            merge(parts, journal, machines_of(nodes))
+        raise
+    end = merge(parts, journal, machines_of(nodes))
     if end is None:
         raise SystemFailed(
             f"a load generator worker wrote no whole journal; what there is lies in {journal}"
