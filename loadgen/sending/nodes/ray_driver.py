@@ -72,7 +72,8 @@ def _join_cluster(address: str) -> None:
     except (OSError, RuntimeError, ValueError, AssertionError, ImportError) as error:
         raise _NoNodes(
             f"no Ray cluster answers at {address} ({_reason(error, 6)}); "
-            "`ray start --head` starts one"
+            "`ray start --head` starts one, and one that wants a token gets that of "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN"
         ) from None
 
 
