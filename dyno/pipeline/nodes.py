@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from dyno.pipeline.begin import write_ceiling
-from dyno.pipeline.environment import note_nodes
+from dyno.pipeline.environment import SendingNode, note_nodes
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
 from loadgen.config import WorkloadConfig
@@ -50,13 +50,11 @@ def record_nodes(nodes: Sequence[Node], out: RunDirectory) -> None:
     """Writes who sends into the run's environment, and how much the slowest can carry."""
     if not nodes:
         return
-    note_nodes(
-        out.environment,
-        [
-            {"id": node.id, "host": facts.name, "cores": facts.cores, "cpu": facts.processor}
-            for node in nodes
-            for facts in [node.facts]
-        ],
-    )
+    note_nodes(out.environment, map(_noted, nodes))
     if not out.calibration.exists():
         write_ceiling(out, slowest_ceiling([node.facts for node in nodes]))
+
+
+def _noted(node: Node) -> SendingNode:
+    facts = node.facts
+    return {"id": node.id, "host": facts.name, "cores": facts.cores, "cpu": facts.processor}

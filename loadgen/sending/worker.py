@@ -67,7 +67,8 @@ async def _main() -> None:
     async def obey(sending: asyncio.Task[object]) -> None:
         while order := (await orders.readline()).split():
             if order[0] == b"origin":
-                origin.set_result(map(int, order[1:]))
+                if not origin.done():  # an order may come twice where nobody knew that it came
+                    origin.set_result(map(int, order[1:]))
             elif order[0] == b"stop":
                 stop.set()
             else:

@@ -33,8 +33,7 @@ T = TypeVar("T")
 # Ray looks for a cluster for a minute; then its actors start.
 _OPEN_S = 180.0
 _LEAVE_S = 10.0
-# Calls that change nothing which matters are repeated while a node can't be reached.
-_REPEATABLE = frozenset({"pings", "messages", "piece"})
+# While a node can't be reached, a call is repeated. It may come twice, so `start` is not.
 _REPEAT_S = 0.5
 _LAST_WORDS = 300
 _LAST_WORDS_S = 1.0
@@ -122,7 +121,7 @@ class RayNode:
         try:
             async with asyncio.timeout(patience_s):
                 answer = await self._driver.answer(self.id, method, arguments, work)
-                while answer.unavailable and method in _REPEATABLE:
+                while answer.unavailable and method != "start":
                     await asyncio.sleep(_REPEAT_S)
                     answer = await self._driver.answer(self.id, method, arguments, work)
         except TimeoutError:
