@@ -18,7 +18,6 @@ from typing import IO, Any
 
 import msgspec
 
-from foundation.ray_token import token_mode
 from loadgen.sending.nodes.clock import PINGS
 from loadgen.sending.nodes.node import SILENCE_S, START_S
 from loadgen.sending.nodes.process import NodeProcess
@@ -43,7 +42,6 @@ class _NoNodes(Exception):
 
 def main(address: str) -> None:
     """Serves the calls of one run with the Ray cluster at `address`."""
-    os.environ.update(token_mode(os.environ, Path.home()))
     import ray
 
     answers = _own_output()

@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import os
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ import numpy as np
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.scratch import outer_temporary_folder
 from foundation.processes.python_child import run_module
+from foundation.ray_token import token_mode
 from loadgen.sending.nodes.checks import check_versions
 from loadgen.sending.nodes.clock import ClockOffset, clock_offset
 from loadgen.sending.nodes.facts import facts_here
@@ -49,9 +51,8 @@ async def ray_nodes(address: str) -> AsyncIterator[Sequence[RayNode]]:
     if importlib.util.find_spec("ray") is None:
         raise BadInput('workload.machines needs Ray: pip install "tunedyno[ray]"')
     with tempfile.TemporaryDirectory(prefix="tunedyno-") as empty:
-        driver = await _started(address, empty)
+        driver, opened = await _opened(address, empty)
         try:
-            opened = await driver.opened()
             nodes = [RayNode(driver, id_, _facts(told)) for id_, told in opened.nodes.items()]
             check_versions([node.facts for node in nodes], facts_here())
             yield nodes
@@ -136,12 +137,34 @@ class RayNode:
         return self._gone
 
 
-async def _started(address: str, folder: str) -> _Driver:
+async def _opened(address: str, folder: str) -> tuple[_Driver, OpenedCluster]:
+    """A driver, and the nodes that it has.
+
+    Where the user has a token, Ray shows it. Nodes that want none may refuse a driver that does, so
+    without nodes another one tries it without.
+    """
+    modes = [token_mode(os.environ, Path.home())]
+    if modes[0]:
+        modes.append(dict.fromkeys(modes[0], "disabled"))
+    while True:
+        driver = await _started(address, folder, modes.pop(0))
+        try:
+            return driver, await driver.opened()
+        except BadInput:
+            await driver.close()
+            if not modes:
+                raise
+        except BaseException:
+            await driver.close()
+            raise
+
+
+async def _started(address: str, folder: str, mode: Mapping[str, str]) -> _Driver:
     """A driver that works in `folder`, and looks for clusters where other programs keep them."""
     process = await asyncio.create_subprocess_exec(
         *run_module("loadgen.sending.nodes.ray_driver", address),
         cwd=folder,
-        env={**os.environ, "TMPDIR": str(outer_temporary_folder())},
+        env={**os.environ, **mode, "TMPDIR": str(outer_temporary_folder())},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
