@@ -231,6 +231,7 @@ WORKLOAD: dict[str, tuple[Any, set[str]]] = {
     "max_in_flight": (7, LOAD),
     "transport": ("aiohttp", LOAD | TAUGHT),
     "workers": (2, LOAD),
+    "machines": ("auto", LOAD),
 }
 INT8, GPTQ = {"int8", "recovery of int8"} | load_of("int8"), {"gptq"} | load_of("gptq")
 QUANTIZE: dict[str, tuple[str, Any, set[str]]] = {
