@@ -92,8 +92,8 @@ def test_a_lost_node_ends_the_block_and_costs_its_own_requests(
     emulator: StartEmulator, tmp_path: Path
 ) -> None:
     server = emulator("--tokens", "1")
-    nodes, path = [FakeNode("left"), FakeNode("gone", lost_after=8)], tmp_path / "block.jsonl"
-    plan = plan_of(server.endpoint, {"rate": 50, "duration": "60s"}, nodes)
+    nodes, path = [FakeNode("left"), FakeNode("gone", lost_after=5)], tmp_path / "block.jsonl"
+    plan = plan_of(server.endpoint, {"rate": 50, "duration": "20s"}, nodes)
     assert plan.timetable is not None
     lost = len(range(1, len(plan.timetable.times_ns), 2))
     words = rf"node gone was lost \(the actor died\); {lost:,} planned requests of block 1 of rate"
@@ -118,7 +118,7 @@ def test_a_worker_that_nobody_asks_for_sends_no_more(
     node = NodeProcess()
     number, _ = node.start(WorkerTask(plan, Path(PART), by_fleet=True).pickled())
     while node.messages(number)[1] is None:
-        time.sleep(0.2)
+        time.sleep(0.05)
     node.end(number)
 
 
