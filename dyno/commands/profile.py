@@ -110,8 +110,6 @@ def _roofline(
     [server] = traced.plan.servers
     variant = next(v for v in run.prepared.experiment.variants if v.name == traced.variant)
     config = run.prepared.experiment.serve_of(variant)
-    if config.tensor_parallel > 1:
-        return "the trace is of one of several workers, and the model is divided among them"
     try:
         costs = costs_of(run.prepared, variant, run.directory, server)
         measured = limits.of(

@@ -14,8 +14,8 @@ from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import (
     LoadBlock,
     even_arrivals,
+    replicas_of,
     stage_blocks,
-    variants_named,
     warm_up_blocks,
 )
 from dyno.pipeline.failures import ends_without_server
@@ -54,7 +54,7 @@ async def load_audit(run: OpenedRun, audit: Audit) -> RunDirectory:
 
     Raises SystemFailed, KeyboardInterrupt, and BadInput for a rate that this machine can't send.
     """
-    check_rate(audit.rate * _replicas(run, audit), "--audit")
+    check_rate(audit.rate * replicas_of(run.prepared, audit.variant), "--audit")
     folder = _new_folder(run.directory)
     task = asyncio.current_task()
     assert task is not None
@@ -81,7 +81,7 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
     servers = LoadedServers.of(prepared, plan, ServerFolders(folder.logs), progress)
     hosting = servers.hosting
     names = [audit.variant]
-    stage = audit_stage(workload, audit, _replicas(run, audit))
+    stage = audit_stage(workload, audit, replicas_of(prepared, audit.variant))
     async with AsyncExitStack() as stack:
         stack.enter_context(servers.on_load_cores())
         endpoints = await stack.enter_async_context(hosting.round(names))
@@ -101,12 +101,6 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
             await guarded(watch, block.run(endpoints, progress, asyncio.Event()))
             if ends_without_server(block.journal):  # what a server that is gone does is no audit
                 await hosting.check_answers(endpoints[audit.variant])
-
-
-def _replicas(run: OpenedRun, audit: Audit) -> int:
-    """How many servers answer together; each of them is to have the audit's rate."""
-    [variant] = variants_named(run.prepared, [audit.variant]).values()
-    return run.prepared.experiment.replicas_of(variant)
 
 
 def audit_stage(workload: WorkloadConfig, audit: Audit, replicas: int = 1) -> Stage:

@@ -305,6 +305,12 @@ def variants_named(prepared: Prepared, names: Sequence[str]) -> dict[str, Varian
     }
 
 
+def replicas_of(prepared: Prepared, name: str) -> int:
+    """How many servers answer for the variant of this name."""
+    [variant] = variants_named(prepared, [name]).values()
+    return prepared.experiment.replicas_of(variant)
+
+
 def styles_of(prepared: Prepared) -> dict[str, str]:
     """The name of the prompt style of each variant."""
     return {variant.name: prepared.style_of(variant) for variant in prepared.experiment.variants}

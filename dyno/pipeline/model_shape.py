@@ -42,7 +42,10 @@ def costs_of(
     settings = served.model.config()
     if any(settings.get(key) for key in _EXPERTS):
         raise Unknown("the model has experts, and a step's tokens choose which of them it reads")
-    if draft_model(prepared.experiment.serve_of(variant).options) is not None:
+    config = prepared.experiment.serve_of(variant)
+    if config.workers > 1:
+        raise Unknown("the trace is of one of several workers, which divide the model")
+    if draft_model(config.options) is not None:
         raise Unknown("a draft model takes part in its steps, whose costs are not counted")
     source = prepared.trained_base(variant, run) if variant.quantize else served.model
     if "quantization_config" in source.config():

@@ -9,13 +9,13 @@ import asyncio
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import guarded
-from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
+from dyno.pipeline.blocks import LoadBlock, replicas_of, stage_blocks, warm_up_blocks
 from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
@@ -27,6 +27,7 @@ from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
 from foundation.section import nearest
 from loadgen.config import Stage
+from loadgen.schedule.arrivals import WorkerShare
 from serve import ServePlan, ServerFolders
 from serve.vllm.profiler import profiled, start_profile, stop_profile, written_traces
 
@@ -143,12 +144,16 @@ class _Tracing:
         await stop_profile(endpoint)
 
     def _blocks(self) -> list[LoadBlock]:
-        """The blocks of the stage for this variant, in a folder of their own."""
+        """The blocks of the stage for this variant, in a folder of their own.
+
+        Of replicas only one is there, which gets every N-th request as in the run.
+        """
         prepared = self.run.prepared
+        share = WorkerShare(0, replicas_of(prepared, self.variant))
         blocks = stage_blocks(
             prepared, [self.variant], self.out, self.stage, prepared.experiment.workload.blocks
         )
-        return [block for block in blocks if isinstance(block, LoadBlock)]
+        return [replace(block, share=share) for block in blocks if isinstance(block, LoadBlock)]
 
     async def _until_enough(self, enough: asyncio.Event) -> None:
         """Ends the load when the worker writes its trace, or after the time limit."""

@@ -14,7 +14,13 @@ import numpy as np
 from dyno.artifacts.stored import set_aside
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import BlockRunner
-from dyno.pipeline.blocks import even_arrivals, questions_in, styles_of, variants_named
+from dyno.pipeline.blocks import (
+    even_arrivals,
+    questions_in,
+    replicas_of,
+    styles_of,
+    variants_named,
+)
 from dyno.pipeline.failures import put_aside, read_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.probe_block import ProbeBlock
@@ -103,7 +109,7 @@ class VariantSearches:
             record = variant_search(
                 name, _identity(prepared, name), step, probes, self.plan.limits, prior
             )
-            self.outcomes[name] = of_replicas(record, _replicas(prepared, name))
+            self.outcomes[name] = of_replicas(record, replicas_of(prepared, name))
             self.progress.log(f"{name}: {step.sentence}")
         return step
 
@@ -175,7 +181,7 @@ class VariantSearches:
         why = str(self.unfinished[name])
         outcome = self.plan.search(prior).cut_short(list(probes.values()), why)
         record = variant_search(name, identity, outcome, probes, self.plan.limits, prior)
-        return of_replicas(record, _replicas(prepared, name))
+        return of_replicas(record, replicas_of(prepared, name))
 
     def _stored(self, prepared: Prepared, name: str) -> dict[str, RateProbe]:
         """The probes of a variant so far."""
@@ -246,11 +252,6 @@ def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[
 def _identity(prepared: Prepared, name: str) -> str:
     [variant] = variants_named(prepared, [name]).values()
     return prepared.graph.search(variant).identity
-
-
-def _replicas(prepared: Prepared, name: str) -> int:
-    [variant] = variants_named(prepared, [name]).values()
-    return prepared.experiment.replicas_of(variant)
 
 
 def _block(

@@ -31,8 +31,8 @@ _NO_ROUTES = frozenset({404, 405, 501})
 def profiled(plan: ServePlan, variant: str, traces: Path, delay: int, iterations: int) -> ServePlan:
     """A plan of the variant's server alone, with a profiler as in `options`.
 
-    All its other options stay. Of replicas, the first alone. The server has no engine of its own if
-    the variant runs elsewhere.
+    All its other options stay. Of replicas, the first alone, without a router. There is no server
+    if the variant runs elsewhere.
     """
     servers = tuple(
         replace(
@@ -41,6 +41,7 @@ def profiled(plan: ServePlan, variant: str, traces: Path, delay: int, iterations
             variables={**server.variables, **_PATIENCE},
             replica=0,
             replicas=1,
+            is_routed=False,
         )
         for server in plan.servers
         if variant in (each.name for each in server.variants) and server.replica <= 1

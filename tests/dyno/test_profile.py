@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.model_shape import Unknown, costs_of
 from dyno.pipeline.prepared import Prepared
-from dyno.pipeline.profiling import stage_named
+from dyno.pipeline.profiling import _Tracing, stage_named
 from dyno.terminal.profile import show_profile
 from foundation.errors import BadInput
 from foundation.run.layout import RunDirectory
+from loadgen.schedule.arrivals import WorkerShare
 from results.profile.breakdown import breakdown
 from results.profile.comparison import compare
 from results.profile.record import Profile
@@ -133,6 +137,26 @@ def test_costs_that_files_do_not_tell_are_unknown(
         costs_of(
             prepared, prepared.experiment.variants[0], RunDirectory(tmp_path / "run"), server()
         )
+
+
+def test_the_first_of_two_replicas_is_profiled_under_its_share_of_the_load(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    two = Experiment.model_validate({**EXPERIMENT, "serve": {"device": "cpu", "replicas": 2}})
+    run = SimpleNamespace(prepared=replace(prepared, experiment=two))
+    stage = stage_named(two, None, {})
+    block, *_ = _Tracing(run, RunDirectory(tmp_path), "base", stage, 8)._blocks()
+    assert block.planned is not None and block.share == WorkerShare(0, 2)
+    assert block.requests == (block.planned + 1) // 2
+
+
+def test_a_trace_of_one_worker_is_not_held_against_a_whole_model(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    for size in ("tensor_parallel", "pipeline_parallel"):
+        own = VariantConfig.model_validate({"name": "base", "serve": {size: 2}})
+        with pytest.raises(Unknown, match="one of several workers"):
+            costs_of(prepared, own, RunDirectory(tmp_path / "run"), server())
 
 
 def test_the_terminal_shows_groups_difference_operators_and_reasons(tmp_path: Path) -> None:

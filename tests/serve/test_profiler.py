@@ -137,6 +137,22 @@ def test_the_engine_waits_for_the_trace_and_keeps_its_other_variables(
     assert dict(after.variables) == {**before.variables, **waits}
 
 
+def test_of_routed_replicas_the_first_is_profiled_alone(
+    tiny: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router has no route that starts a profile."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "fake_router"))
+    config = ServeConfig.model_validate(
+        {"device": "cpu", "kv_cache": "64MiB", "memory": "64GB", "replicas": 2}
+        | {"router": "vllm-router"}
+    )
+    plan = check([ServedVariant("base", tiny)], config)
+    assert [each.is_routed for each in plan.servers] == [True, True]
+    [only] = profiled(plan, "base", tmp_path, 8, 64).servers
+    assert (only.name, only.replica, only.replicas) == ("base.replica-1", 0, 1)
+    assert not only.is_routed
+
+
 def test_the_first_workers_traces_are_seen_oldest_first(tmp_path: Path) -> None:
     names = ("int8_rank0.2.pt.trace.json.gz", "int8_rank0.1.pt.trace.json.gz")
     for age, name in enumerate((*names, "int8_rank1.1.pt.trace.json.gz")):
