@@ -11,7 +11,8 @@ import numpy as np
 from foundation.arrays import Floats, Ints
 from foundation.run.journal import Damage, Journal
 from foundation.run.telemetry import read_samples
-from results.measures.steady_state import StageData, window_of
+from results.measures.steady_state import StageData
+from results.measures.window import window_of
 
 _GAP_NS = 2_000_000_000
 """The longest gap between samples over which a counter is interpolated."""

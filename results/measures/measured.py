@@ -29,9 +29,10 @@ from results.measures.quality import PromptScores, prompt_scores, with_labels
 from results.measures.speculative import speculative_metrics
 from results.measures.stage_journals import header_findings, journals_of, load_differs
 from results.measures.stage_metrics import stage_metrics
-from results.measures.steady_state import Settling, StageData, block_of, settling_of
+from results.measures.steady_state import StageData, block_of
 from results.measures.throttling import throttling_doubts
 from results.measures.token_counts import length_notes
+from results.measures.window import NOTHING_CUT, Settling, settling_of
 from results.summary import Estimate
 
 EVAL = "eval"
@@ -227,7 +228,7 @@ def _read_stage(
 ) -> StageData:
     """A stage or a probe; where its answers are scored, with the doubts about that."""
     probe = next((p for p in inputs.quality.probes if name == f"probe-{p.name}"), None)
-    settling = Settling() if probe else settling_of(list(own.values()))
+    settling = NOTHING_CUT if probe else settling_of(list(own.values()))
     stage = _stage(record, name, own, damage, settling, prompts)
     if probe is None and name != inputs.judged_stage:
         return stage

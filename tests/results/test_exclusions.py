@@ -10,7 +10,7 @@ from foundation.run.journal import read_journals
 from foundation.run.records import RequestRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
-from results.measures.steady_state import Settling, settling_of
+from results.measures.window import Settling, settling_of
 from results.summary import StageSummary, Summary
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 

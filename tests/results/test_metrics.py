@@ -12,7 +12,8 @@ from foundation.run.records import RequestRecord
 from results.analysis import analyse
 from results.measures.stage_metrics import stage_metrics
 from results.measures.stage_notes import doubts
-from results.measures.steady_state import StageData, block_of, window_of
+from results.measures.steady_state import StageData, block_of
+from results.measures.window import window_of
 from results.metrics import METRICS
 from results.summary import Estimate, StageSummary
 from tests.results.synthetic import MS, Goals, inputs, request, write_journal

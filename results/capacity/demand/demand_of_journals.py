@@ -13,7 +13,7 @@ from foundation.run.journal import Journal
 from foundation.run.records import Prompt
 from foundation.run.requests import Requests, joined
 from results.capacity.demand.demand import NOBODY, Demand
-from results.measures.steady_state import window_of
+from results.measures.window import window_of
 
 _BEGINNING = 64
 """So many characters tell one shared beginning of prompts from another."""
