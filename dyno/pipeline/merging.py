@@ -12,7 +12,7 @@ import msgspec
 from dyno.pipeline.environment import note_requests
 from dyno.pipeline.failures import read_failures
 from dyno.pipeline.part_runs import PartRun, PartRuns
-from foundation.run.ceiling import Ceiling
+from foundation.run.ceiling import Ceiling, slowest
 from foundation.run.journal import Journal, header_in, read_journal
 from foundation.run.json_files import read_json, write_json
 from foundation.run.layout import ARTIFACTS_FILE, CALIBRATION_FILE, RunDirectory, keep_private
@@ -122,15 +122,9 @@ def _copy(part: RunDirectory, run: RunDirectory, *, with_telemetry: bool) -> Non
 def _write_ceiling(parts: Sequence[PartRun], run: RunDirectory) -> None:
     """The slowest host's ceiling, number by number, where each was calibrated."""
     read = [read_json(part.run.path, CALIBRATION_FILE, Ceiling) for part in parts]
-    ceilings = [each for each in read if isinstance(each, Ceiling)]
-    if len(ceilings) == len(parts):
-        slowest = Ceiling(
-            machine=ceilings[0].machine,
-            events_per_s=min(each.events_per_s for each in ceilings),
-            requests_per_s=min(each.requests_per_s for each in ceilings),
-            streams=min(each.streams for each in ceilings),
-        )
-        write_json(slowest, run.calibration)
+    ceiling = slowest([each if isinstance(each, Ceiling) else None for each in read])
+    if ceiling is not None:
+        write_json(ceiling, run.calibration)
 
 
 def _write_failures(parts: PartRuns, run: RunDirectory) -> None:

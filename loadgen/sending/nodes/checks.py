@@ -9,7 +9,7 @@ from foundation.errors import BadInput
 from foundation.format import rate_text
 from foundation.http.connections import LOOPBACK
 from foundation.http.endpoint import Endpoint
-from foundation.run.ceiling import CEILING_SHARE, Ceiling
+from foundation.run.ceiling import CEILING_SHARE, Ceiling, slowest
 from loadgen.sending.nodes.node import NodeFacts
 
 _NOT_CALIBRATED = "not calibrated; dyno calibrate, run there, measures what it can send"
@@ -47,16 +47,7 @@ def check_reachable(endpoint: Endpoint, nodes: Sequence[NodeFacts], network: str
 
 def slowest_ceiling(nodes: Sequence[NodeFacts]) -> Ceiling | None:
     """The load that one process holds on any of the nodes; None where one is not calibrated."""
-    ceilings = [node.ceiling for node in nodes if node.ceiling is not None]
-    if not ceilings or len(ceilings) < len(nodes):
-        return None
-    slowest = min(ceilings, key=lambda ceiling: ceiling.events_per_s)
-    return Ceiling(
-        machine=slowest.machine,
-        events_per_s=slowest.events_per_s,
-        requests_per_s=min(ceiling.requests_per_s for ceiling in ceilings),
-        streams=min(ceiling.streams for ceiling in ceilings),
-    )
+    return slowest([node.ceiling for node in nodes])
 
 
 def check_nodes_rate(rate: float, where: str, nodes: Sequence[NodeFacts]) -> None:
