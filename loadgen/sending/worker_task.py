@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from foundation.errors import SystemFailed
+from foundation.run.records import Count
 from loadgen.sending.block import BlockPlan
 
 PART = "part.jsonl"
@@ -39,14 +40,17 @@ class WorkerMessage(msgspec.Struct, omit_defaults=True):
     """
 
     ready: bool = False
-    ended: int = 0
+    ended: Count = 0
     note: str = ""
     error: str = ""
 
 
 def decoded_message(line: bytes) -> WorkerMessage:
-    """A worker's message. Raises SystemFailed where it reports an error."""
-    message = msgspec.json.decode(line, type=WorkerMessage)
+    """A worker's message. Raises SystemFailed where it reports an error, or can't be read."""
+    try:
+        message = msgspec.json.decode(line, type=WorkerMessage)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise SystemFailed(f"a load generator worker said what can't be read: {error}") from None
     if message.error:
         raise SystemFailed(message.error)
     return message

@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
 from dyno.artifacts.facts import workload_facts
-from foundation.errors import BadInput
+from foundation.errors import BadInput, SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from foundation.run.ceiling import Ceiling
 from foundation.run.engine_record import request_key
+from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, run_block
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.event_loop import run
@@ -35,8 +37,8 @@ from loadgen.sending.nodes.fleet import node_workers
 from loadgen.sending.nodes.node import NodeLost
 from loadgen.sending.nodes.process import NodeProcess
 from loadgen.sending.nodes.ray_frames import NodeAnswer
-from loadgen.sending.worker_task import PART, WorkerTask
-from tests.loadgen.conftest import StartEmulator, questions, read_journal
+from loadgen.sending.worker_task import PART, WorkerTask, decoded_message
+from tests.loadgen.conftest import Emulator, Journal, StartEmulator, questions, read_journal
 from tests.loadgen.fake_node import FakeNode, facts
 
 MS = 1_000_000
@@ -58,6 +60,24 @@ def plan_of(
     )
 
 
+def sent_as_planned(
+    journal: Journal, stage: dict[str, Any], server: Emulator
+) -> list[tuple[RequestRecord, int]]:
+    """The records of a block in their order, with when the server got each, ns from the origin.
+
+    Checks that each was sent once, at its time, with its prompt and key, and got its answer.
+    """
+    by_id = sorted(journal.records, key=lambda record: record.id)
+    times = schedule(Stage.model_validate(stage), 0, 1, 0.0).times_ns.tolist()
+    assert [record.scheduled_ns for record in by_id] == times
+    assert [record.prompt_id for record in by_id] == [f"q{n}" for n in range(len(times))]
+    assert {record.failure for record in by_id} == {None}
+    truth, origin_ns = server.truth(), journal.header.origin_monotonic_ns
+    did = [truth[f"question {record.id}"] for record in by_id]
+    assert [each["key"] for each in did] == [request_key(origin_ns, r.id) for r in by_id]
+    return [(r, each["arrived_ns"] - origin_ns) for r, each in zip(by_id, did, strict=True)]
+
+
 def test_nodes_with_other_clocks_keep_one_schedule(emulator: StartEmulator, tmp_path: Path) -> None:
     server = emulator("--tokens", "3", "--itl", "10ms")
     nodes = [FakeNode("ahead", AHEAD_NS), FakeNode("behind", -AHEAD_NS)]
@@ -71,19 +91,11 @@ def test_nodes_with_other_clocks_keep_one_schedule(emulator: StartEmulator, tmp_
     assert journal.end is not None and journal.end.end == "complete"
     assert (journal.header.machines, journal.header.workers, journal.header.planned) == (2, 2, 40)
     assert journal.header.clock_bound_ns is not None and journal.header.clock_bound_ns < 10 * MS
-    by_id = sorted(journal.records, key=lambda record: record.id)
-    times = schedule(Stage.model_validate(stage), 0, 1, 0.0).times_ns.tolist()
-    assert [record.scheduled_ns for record in by_id] == times
-    assert [record.prompt_id for record in by_id] == [f"q{number}" for number in range(40)]
-    assert {record.failure for record in by_id} == {None}
-    truth, origin_ns = server.truth(), journal.header.origin_monotonic_ns
-    for record in by_id:
-        did = truth[f"question {record.id}"]
-        assert did["key"] == request_key(origin_ns, record.id)
-        assert did["arrived_ns"] >= origin_ns + record.sent_ns - journal.header.clock_bound_ns
-        assert sum(record.chunk_ns[1:]) > 0
+    arrivals = sent_as_planned(journal, stage, server)
+    late_ns = [arrived_ns - record.sent_ns for record, arrived_ns in arrivals]
+    assert min(late_ns) >= -journal.header.clock_bound_ns
+    assert all(sum(record.chunk_ns[1:]) > 0 for record, _ in arrivals)
     # Half of them would be 250 ms early and half as late if an origin went out as it is.
-    late_ns = [truth[f"question {r.id}"]["arrived_ns"] - origin_ns - r.sent_ns for r in by_id]
     assert sorted(late_ns)[len(late_ns) // 2] < AHEAD_NS / 2
     assert [file.name for file in tmp_path.iterdir() if "part" in file.name] == []
 
@@ -208,3 +220,41 @@ def test_a_node_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) ->
     node = ray_nodes.RayNode(_Deaf(), "1", facts(name="deaf"))
     with pytest.raises(NodeLost, match=r"node deaf was lost \(no answer for 0\.05 s\)"):
         run(node.piece(0, 0))
+
+
+class _Babbling:
+    """A driver whose nodes answer every call alike."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    async def answer(self, *call: object) -> NodeAnswer:
+        return NodeAnswer(0, msgspec.Raw(msgspec.msgpack.encode(self._value)))
+
+
+@pytest.mark.parametrize(
+    ("call", "value"),
+    [
+        ("piece", "text"),
+        ("messages", [[b"{}"], "7", ""]),
+        ("messages", None),
+        ("clock", [[1, 2, 3]]),
+        ("clock", [[1, -2, 3, 4]]),
+        ("clock", [[1, 2, 2**64 - 1, 4]]),
+        ("clock", [[5, 10, 20, 7]]),
+        ("clock", []),
+    ],
+)
+def test_a_node_that_answers_what_no_node_can_is_lost(call: str, value: object) -> None:
+    node = ray_nodes.RayNode(_Babbling(value), "1", facts(name="odd"))
+    arguments = {"piece": (0, 0), "messages": (0,), "clock": ()}[call]
+    with pytest.raises(NodeLost, match=r"node odd was lost \(its (answer|clock) can't be read: "):
+        run(getattr(node, call)(*arguments))
+
+
+@pytest.mark.parametrize(
+    "line", [b"Hello\n", b'{"ended": -1}\n', b'{"note": "\xff"}\n', b"[" * 9999]
+)
+def test_a_worker_that_says_what_is_no_message_is_said(line: bytes) -> None:
+    with pytest.raises(SystemFailed, match="a load generator worker said what can't be read"):
+        decoded_message(line)

@@ -19,6 +19,7 @@ from foundation.errors import BadInput, SystemFailed
 from foundation.files.scratch import outer_temporary_folder
 from foundation.processes.python_child import run_module
 from foundation.ray_token import token_mode
+from foundation.run.records import Clock
 from loadgen.sending.nodes.checks import check_versions
 from loadgen.sending.nodes.clock import ClockOffset, clock_offset
 from loadgen.sending.nodes.facts import facts_here
@@ -82,7 +83,7 @@ class RayNode:
 
     async def clock(self) -> ClockOffset:
         """Its clock against ours, now."""
-        pings = await self._call("pings", list[tuple[int, int, int, int]])
+        pings = await self._call("pings", list[tuple[Clock, Clock, Clock, Clock]])
         try:
             return clock_offset(*np.array(pings, np.int64).reshape(-1, 4).T)
         except ValueError as error:
@@ -129,7 +130,10 @@ class RayNode:
             raise self._lost(f"no answer for {patience_s:g} s") from None
         if answer.error:
             raise self._lost(answer.error)
-        return msgspec.msgpack.decode(answer.value, type=kind)
+        try:
+            return msgspec.msgpack.decode(answer.value, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._lost(f"its answer can't be read: {error}") from None
 
     def _lost(self, why: str) -> NodeLost:
         """The error of this call and of all after it."""
