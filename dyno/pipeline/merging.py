@@ -76,7 +76,8 @@ def _merge_block(
         return [f"{words} is lost: no part has a journal of it"]
     journal, header = run.journal(*place), merged_header(list(headers.values()), of)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    if join([files[n] for n in headers], journal, header, of) is not None:
+    end = join([files[n] for n in headers], journal, header, of)
+    if end is not None and end.end == "complete":
         return []
     folders = {part.record.share: part.words for part in parts}
     return [
@@ -99,7 +100,7 @@ def _lost(
             own = some(len(planned), "planned request")
             return f"{missing} of its {own} of {words} left no record"
     part = None if file is None else read_journal(file)
-    ended = isinstance(part, Journal) and part.end is not None
+    ended = isinstance(part, Journal) and part.end is not None and part.end.end == "complete"
     return "" if ended else f"it did not send {words} to its end"
 
 

@@ -165,7 +165,7 @@ class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     `loop_stall_max_ns`: the longest time that the event loop was late. `clock_step_ns`: how far the
     kernel's receive clock was set against CLOCK_MONOTONIC meanwhile (0 unless somebody set the time
-    of day).
+    of day), or the CLOCK_MONOTONIC of a machine against that of the others: the largest such step.
     """
 
     end: Literal["complete", "interrupted"]

@@ -14,6 +14,8 @@ import msgspec
 from foundation.files.atomic_write import whole_file
 from foundation.run.records import JournalEnd, JournalHeader
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
@@ -42,13 +44,12 @@ def merge(
     ended.
 
     Where a worker was killed before it wrote its end line, the journal has none either, and None is
-    returned. Where one was killed before its header, nothing is merged and all parts stay.
+    returned. Where one has no header that can be read, nothing is merged and all parts stay.
     `machines`: where they come from, None for this one.
     """
-    headers = [_first_line(part) for part in parts if part.is_file()]
-    if not headers or not all(line.endswith(b"\n") for line in headers):
+    headers = [_header_of(part) for part in parts if part.is_file()]
+    if not headers or (header := headers[0]) is None or None in headers:
         return None
-    header = msgspec.json.decode(headers[0], type=JournalHeader)
     if machines is not None:
         header = msgspec.structs.replace(
             header,
@@ -86,16 +87,28 @@ def join(
     return end
 
 
-def _first_line(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.readline()
+def _header_of(part: Path) -> JournalHeader | None:
+    """The header of a part; None where its worker was killed before it was whole."""
+    with part.open("rb") as stream:
+        line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return msgspec.json.decode(line, type=JournalHeader)
+    except _UNREADABLE:
+        return None
 
 
 def _joint_end(ends: Sequence[JournalEnd], header: JournalHeader, clock_step_ns: int) -> JournalEnd:
-    """The end line of the merged journal."""
-    window_end = min if header.concurrency else max
+    """The end line of the merged journal.
+
+    The window of an open loop that was stopped ends where the first part of it was: the others
+    may have sent a little longer, or all that they had.
+    """
+    is_whole = all(end.end == "complete" for end in ends)
+    window_end = max if is_whole and not header.concurrency else min
     return JournalEnd(
-        end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
+        end="complete" if is_whole else "interrupted",
         ended_ns=max(end.ended_ns for end in ends),
         window_end_ns=window_end(end.window_end_ns for end in ends),
         loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
@@ -119,6 +132,6 @@ def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, byt
                 ends.append(msgspec.json.decode(line, type=JournalEnd))
                 return
             at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return
         yield at_ns, line

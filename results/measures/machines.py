@@ -25,7 +25,7 @@ def machine_note(stage: StageData) -> list[str]:
 
 
 def _stopped(stage: StageData) -> list[Doubt]:
-    """Blocks in which a machine stopped, so that less was sent than offered."""
+    """Blocks in which a machine stopped early, so that less was sent than offered."""
     cut_off = [block for block in stage.blocks if block.machines > 1 and block.cut_off]
     if not cut_off:
         return []

@@ -72,8 +72,9 @@ class StageBlock:
     the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
     planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
     meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
-    nobody knows it. `cut_off`: its journal has no end line. `replicas`: how many servers answered,
-    chosen by `router`; `accelerators`: of one of them, None where that is not known.
+    nobody knows it. `cut_off`: its journal has no end line, or an interrupted
+    one. `replicas`: how many servers answered, chosen by `router`; `accelerators`: of one of them,
+    None where that is not known.
     """
 
     number: int
@@ -266,7 +267,7 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
         clock_step_ms=_clock_step_ms(journal),
         machines=journal.header.machines,
         clock_bound_ns=journal.header.clock_bound_ns,
-        cut_off=journal.end is None,
+        cut_off=journal.end is None or journal.end.end == "interrupted",
         replicas=journal.header.replicas,
         router=journal.header.router,
     )
@@ -284,12 +285,12 @@ def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) 
 
 
 def _clock_step_ms(journal: Journal) -> float:
-    """How far the clock of the chunks was set: the kernel's; CLOCK_MONOTONIC never is."""
-    return (
-        abs(journal.end.clock_step_ns) / 1e6
-        if journal.end is not None and journal.header.clock == "kernel"
-        else 0.0
-    )
+    """How far the clock of the chunks was set, by its end line.
+
+    On one machine only the kernel's can be. Of several, one's CLOCK_MONOTONIC can go astray too.
+    """
+    is_settable = journal.header.clock == "kernel" or journal.header.machines > 1
+    return abs(journal.end.clock_step_ns) / 1e6 if journal.end and is_settable else 0.0
 
 
 def _span(journal: Journal) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,3 +73,37 @@ def test_parts_of_other_machines_become_a_journal_on_the_clock_here(tmp_path: Pa
     assert [msgspec.json.decode(record)["scheduled_ns"] for record in records] == [1, 0]
     assert end is not None and end.clock_step_ns == 250
     assert [file.name for file in tmp_path.iterdir()] == ["block.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "ends", "window_end_ns"),
+    [
+        (None, ("complete", "complete"), 900),
+        (None, ("complete", "interrupted"), 600),
+        (None, ("interrupted", "interrupted"), 600),
+        (4, ("complete", "complete"), 600),
+        (4, ("interrupted", "complete"), 600),
+    ],
+)
+def test_the_window_of_a_load_that_was_stopped_ends_where_the_first_part_was(
+    tmp_path: Path, concurrency: int | None, ends: tuple[str, str], window_end_ns: int
+) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file, word, until_ns in zip(files, ends, (900, 600), strict=True):
+        file.write_bytes(
+            lines(header(), JournalEnd(end=word, ended_ns=1000, window_end_ns=until_ns))
+        )
+    end = join(files, tmp_path / "whole", header(concurrency=concurrency), 2)
+    assert end is not None and end.window_end_ns == window_end_ns
+    assert end.end == ("complete" if set(ends) == {"complete"} else "interrupted")
+
+
+@pytest.mark.parametrize("first", [b"", b"{", b"7\n", b'{"schema_version": 1}\n', b'{"\xff": 1}\n'])
+def test_parts_without_a_header_that_can_be_read_stay(tmp_path: Path, first: bytes) -> None:
+    journal = tmp_path / "block.jsonl"
+    parts = [part_of(journal, 0), part_of(journal, 1)]
+    for part, content in zip(parts, (lines(header(), END), first), strict=True):
+        part.write_bytes(content)
+    for order in (parts, parts[::-1]):
+        assert merge(order, journal) is None
+    assert sorted(tmp_path.iterdir()) == parts

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundation.run.records import JournalHeader
+from foundation.run.records import JournalEnd, JournalHeader
 from results.analysis import analyse
 from results.summary import Validity
 from tests.results.synthetic import Goals, inputs, request, write_journal
+from tests.run_files import lines
 
 MS = 1_000_000
 
@@ -83,3 +84,32 @@ def test_a_machine_that_stopped_while_the_others_went_on(tmp_path: Path) -> None
         "INVALID: not all of 2 machines sent to the end of block 1: the load was lower than "
         "planned; 4 planned requests left no record"
     ) in two.reasons
+
+
+def test_a_machine_that_was_interrupted_did_not_send_to_the_end(tmp_path: Path) -> None:
+    one = validity(tmp_path / "one", SLO, end="interrupted")
+    two = validity(tmp_path / "two", SLO, end="interrupted", machines=2, clock_bound_ns=0)
+    assert one == Validity(level="VALID", reasons=[])
+    assert two == Validity(
+        level="INVALID",
+        reasons=[
+            "INVALID: not all of 2 machines sent to the end of block 1: the load was lower than "
+            "planned"
+        ],
+    )
+
+
+@pytest.mark.parametrize(("machines", "level"), [(1, "VALID"), (2, "INVALID")])
+def test_a_machine_whose_own_clock_was_set(tmp_path: Path, machines: int, level: str) -> None:
+    """Stamps of user space are on CLOCK_MONOTONIC, which no machine sets while it alone sends."""
+    records = [request(i, f"q{i}", i * 25, 100, 50) for i in range(400)]
+    file = write_journal(tmp_path, "base", 1, records, offered_rate=40.0)
+    *before, last = file.read_bytes().splitlines(keepends=True)
+    head = msgspec.json.decode(before[0], type=JournalHeader)
+    head = msgspec.structs.replace(head, machines=machines, clock_bound_ns=0)
+    end = msgspec.json.decode(last, type=JournalEnd)
+    end = msgspec.structs.replace(end, clock_step_ns=250 * MS)
+    file.write_bytes(b"".join([lines(head), *before[1:], lines(end)]))
+    stage = analyse(inputs(tmp_path, ["base"], Goals(SLO))).variants[0].stages[0]
+    assert stage.validity.level == level
+    assert any("was set by up to 250 ms" in r for r in stage.validity.reasons) is (machines > 1)
