@@ -18,6 +18,7 @@ from dyno.estimates.timeline import span
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.decide import run_inputs
+from dyno.pipeline.part_runs import check_sent_here
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.run import pace_here
@@ -43,6 +44,7 @@ def dry_run_resumed(run: Path, rule: StoppingRule, pilot: Path | None) -> None:
     """Checks a run that was cut off and prints what is left to do."""
     directory = existing_run(run)
     experiment = rule.applied(load_experiment(directory.experiment))
+    check_sent_here(directory, experiment)
     show_dry_run(experiment, directory.path.resolve(), pilot, directory)
 
 

@@ -12,6 +12,7 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.names import no_variant
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.begin import begin_stage
+from dyno.pipeline.part_runs import check_sent_here
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
 from dyno.terminal.progress import open_console, progress_for
@@ -43,11 +44,14 @@ def opened_run(
 
     `variants`: names that must be variants of it. `change`: what the flags do to the experiment.
     `live`: whether a terminal shows one screen while the command goes on.
-    Holds the directory's lock until the block ends. Raises BadInput for mistakes in the experiment.
+    Holds the directory's lock until the block ends. Raises BadInput for mistakes in the experiment,
+    and for a run that several hosts sent.
     """
     existing = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
     file = existing.experiment if existing else experiment_or_run
     experiment = change(load_experiment(file))
+    if existing is not None:
+        check_sent_here(existing, experiment)
     names = [variant.name for variant in experiment.variants]
     for name in variants:
         if name not in names:

@@ -32,6 +32,11 @@ class PartRecord(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     clock_bound_ns: Stamp | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a part beyond the last."""
+        if self.share > self.of:
+            raise ValueError(f"there is no {self.words}")
+
     @property
     def words(self) -> str:
         """ "part 3 of 8"."""

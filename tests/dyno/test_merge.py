@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dyno.cli import app
+from dyno.commands.calibrate_model import calibrate_run
 from dyno.commands.compare import compare_two
+from dyno.commands.dry_run import dry_run_resumed
 from dyno.commands.merge import merge_load
 from dyno.commands.plan import show_plan
 from dyno.commands.report import rebuild
 from dyno.commands.run import StoppingRule, resume_run
+from dyno.commands.search import SearchFlags, search_file
 from dyno.pipeline.merging import merge_runs
 from dyno.pipeline.part_runs import read_parts
 from foundation.errors import BadInput
@@ -120,11 +123,23 @@ def test_a_report_of_the_merge_is_that_of_one_run(tmp_path: Path) -> None:
     assert verdicts.variants[0].decision == "SHIP" or verdicts.variants[0].objectives
 
 
-def test_one_host_does_not_go_on_with_what_several_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda run: resume_run(run, StoppingRule()),
+        lambda run: dry_run_resumed(run, StoppingRule(), None),
+        lambda run: search_file(run, run, SearchFlags(max_rate="50")),
+        lambda run: calibrate_run(run, (), "1m", run),
+    ],
+    ids=["resume", "dry run", "search", "model"],
+)
+def test_one_host_does_not_go_on_with_what_several_sent(
+    tmp_path: Path, use: Callable[[Path], object]
+) -> None:
     merge_load([*parts_of(tmp_path / "parts", 2)], tmp_path / "runs", partial=False, as_json=False)
     before = contents([tmp_path / "runs"])
     with pytest.raises(BadInput, match="put together from the parts of 2 hosts"):
-        resume_run(tmp_path / "runs" / "load", StoppingRule())
+        use(tmp_path / "runs" / "load")
     assert contents([tmp_path / "runs"]) == before
 
 
@@ -193,6 +208,10 @@ def test_parts_that_are_not_all_there(tmp_path: Path) -> None:
     )
     (two / "part.json").write_text('{"share": 0}')
     assert refusal([one, two, three], out).startswith(f"{two / 'part.json'}: can't be read (")
+    (two / "part.json").write_bytes(
+        (three / "part.json").read_bytes().replace(b'"share": 3', b'"share": 4')
+    )
+    assert "there is no part 4 of 3" in refusal([one, two, three], out)
 
 
 def test_a_part_that_sent_nothing(tmp_path: Path) -> None:
@@ -229,3 +248,24 @@ def test_parts_that_are_lost_are_said_and_make_the_run_invalid(tmp_path: Path) -
     _, rest = journal_of(run, 2)
     ids = [msgspec.json.decode(line, type=RequestRecord).id for line in rest]
     assert sorted(ids) == sorted([*range(0, PLANNED, 3), 1, 4, 7, 10, 13])
+
+
+def test_a_part_that_was_interrupted_is_said_and_makes_the_run_invalid(tmp_path: Path) -> None:
+    """Ctrl-C on one of two hosts leaves a record of every request, and an end line."""
+    whole, stopped = parts_of(tmp_path, 2)
+    own = records(2)[1::2]
+    last = own[-1]
+    last.sent_ns, last.failure, last.done_ns = None, "cancelled", None
+    last.chunk_ns, last.chunk_tokens, last.output_tokens = [], [], None
+    until_ns = last.scheduled_ns
+    end = msgspec.structs.replace(END, end="interrupted", window_end_ns=until_ns)
+    write_block(stopped, journal_of(stopped, 2)[0], own, end)
+    merge_load([whole, stopped], tmp_path / "runs", partial=False, as_json=False)
+    run = tmp_path / "runs" / "load"
+    lost = read_environment(run).requests["url"]
+    assert lost == [f"part 2 of 2 ({stopped}): it did not send block 2 of rate-40 to its end"]
+    joint = msgspec.json.decode(journal_of(run, 2)[1][-1], type=JournalEnd)
+    assert (joint.end, joint.window_end_ns) == ("interrupted", until_ns)
+    summary, _ = rebuild(run)
+    assert summary.validity.level == "INVALID"
+    assert any("sent to the end of block 2: the load" in r for r in summary.validity.reasons)
