@@ -92,8 +92,11 @@ def coefficient_errors(model: EngineModel, emulated: EmulatedPlant) -> Floats:
     truth = np.array([cost.fixed, cost.decode, cost.prefill, cost.kv])
     inputs, outputs = emulated.lengths(emulated.rng(9), 10_000)
     decodes = emulated.plant.limits.max_num_seqs / 2
-    work = np.array([1.0, decodes, inputs.mean(), decodes * (inputs.mean() + outputs.mean() / 2)])
-    return np.asarray((model.steps.coefficients[:4] - truth) * work / (truth @ work))
+    context = decodes * (inputs.mean() + outputs.mean() / 2)
+    work = np.array([1.0, decodes, inputs.mean(), context, 0.0])
+    modelled = model.steps.coefficients * model.steps.columns(work[None])[0]
+    parts = truth * work[:4]
+    return np.asarray((modelled[:4] - parts) / parts.sum())
 
 
 def _asked(load: ModelLoad, rng: np.random.Generator) -> VirtualLoad:

@@ -101,6 +101,8 @@ def _metrics(
 def changed_model(model: EngineModel, work: RequestWork) -> EngineModel:
     """The engine whose steps take the changed time. What is fixed in a step reads the weights."""
     steps = model.steps
+    decoded = steps.per_decoded_token
+    per_decode = decoded * work.decode - (decoded - steps.per_decode) * work.prefill
     scheduler = model.scheduler
     if work.step_tokens is not None:
         scheduler = replace(scheduler, max_num_batched_tokens=work.step_tokens)
@@ -109,7 +111,7 @@ def changed_model(model: EngineModel, work: RequestWork) -> EngineModel:
         steps=replace(
             steps,
             fixed=steps.fixed * work.decode,
-            per_decode=steps.per_decode * work.decode,
+            per_decode=per_decode,
             per_prefill_token=steps.per_prefill_token * work.prefill,
             per_kv_token=steps.per_kv_token * work.decode,
             per_pair=steps.per_pair * work.prefill,

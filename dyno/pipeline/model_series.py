@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
+
 from dyno.pipeline.blocks import LoadBlock, variants_named
 from dyno.pipeline.failures import put_aside
 from dyno.pipeline.model_prompts import (
@@ -181,5 +183,5 @@ class LoadSeries:
 
 def _guess(times: StepTime) -> StepTime:
     """A step time that is above zero for each step."""
-    short = times.fixed + times.per_decode + _FIRST_PROMPT * times.per_kv_token
+    short = float(times.seconds(np.array([[1.0, 1.0, 0.0, _FIRST_PROMPT, 0.0]]))[0])
     return replace(times, fixed=max(times.fixed, _LEAST_FIXED * short, _SHORTEST_STEP_S))

@@ -61,3 +61,12 @@ def test_a_metric_that_no_simulation_has_is_not_expected(
 ) -> None:
     asked = inputs(tmp_path_factory.getbasetemp(), ["base"])
     assert simulated_factor(MODEL, ALONE, RequestWork(), "error_rate", asked) is None
+
+
+def test_beyond_free_tokens_a_decoded_token_takes_the_time_of_decoding() -> None:
+    """It is one of the tokens, too, and only the work of prompts stays as it was."""
+    steps = StepTime(fixed=0.01, per_decode=0.001, per_prefill_token=0.002, free_tokens=6)
+    changed = changed_model(replace(MODEL, steps=steps), RequestWork(decode=0.5)).steps
+    decoding, prompt = np.array([[1.0, 10, 0, 0, 0]]), np.array([[1.0, 0, 10, 0, 0]])
+    assert changed.seconds(decoding) == approx(steps.seconds(decoding) / 2)
+    assert changed.seconds(prompt) == approx([0.005 + 4 * 0.002])

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from foundation.arrays import Floats
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.model.held_out import pays
 from results.capacity.model.nonnegative import NormalEquations
+from results.capacity.model.record import model_record
 from results.capacity.model.step_fit import DRAWS, StepFit, fit_steps
 from results.capacity.model.steps import Steps
+from results.capacity.model.words import so_far, step_rows
 
 TRUE = np.array([8e-3, 1e-3, 0.1e-3, 2e-6, 0.0])
 
@@ -103,6 +113,25 @@ def test_the_tokens_that_a_step_computes_while_it_reads_the_weights_are_found() 
     assert result.steps.coefficients[:4] == pytest.approx(TRUE[:4], rel=0.02)
     assert result.residual == pytest.approx(0.03, rel=0.1)
     assert any("first 7 tokens while it reads the weights" in note for note in result.notes)
+
+
+def test_the_words_of_a_bend_are_of_the_tokens_beyond_it() -> None:
+    times = StepTime(0.02, 1e-3, 2e-3, free_tokens=6)
+    reach = LoadRange(1, 1, 1, 1, 1)
+    model = EngineModel(times, FrontEnd(), Scheduler(), reach, "engine record")
+    record = model_record(model, "identity", [], 1.0)
+    assert [row[:2] for row in step_rows(record)] == [
+        ("each step", "20.0 ms"),
+        ("each token of a step beyond 6", "2.00 ms"),
+        ("each of these that is decoded, in addition", "1.00 ms"),
+    ]
+    assert "each token of a step beyond 6" in so_far(record)
+
+
+def test_one_fold_shows_no_gain() -> None:
+    assert not pays(np.array([1.0]))
+    assert pays(np.array([1.0, 1.1]))
+    assert not pays(np.array([1.0, -1.0]))
 
 
 def test_no_bend_is_seen_in_steps_that_have_none() -> None:

@@ -133,18 +133,29 @@ def test_only_a_variant_whose_load_leaves_it_open_takes_a_structure(merged: Engi
         assert alone.fitted.decodes == 8
 
 
-def test_the_notes_name_the_jump_of_the_structure_and_no_other(merged: EngineModel) -> None:
+@pytest.mark.parametrize(
+    ("own_shape", "shape"),
+    [
+        ({"jump": StepJump(4, 1.5)}, {"jump": StepJump(20, 1.3)}),
+        ({"free_tokens": 4}, {"free_tokens": 9}),
+        ({"free_tokens": 4}, {"jump": StepJump(20, 1.3)}),
+        ({"jump": StepJump(4, 1.5)}, {}),
+    ],
+)
+def test_the_notes_name_the_shape_of_the_structure_and_no_other(
+    merged: EngineModel, own_shape: dict[str, Any], shape: dict[str, Any]
+) -> None:
     few = steps_at(INT8, 0, 60.0, (8, 128, 24))
-    own, other = model_of(few), merged
-    own_jump, jump = StepJump(4, 1.5), StepJump(20, 1.3)
-    own = replace(own, steps=replace(own.steps, jump=own_jump), notes=(own_jump.note, "a note"))
-    other = replace(other, steps=replace(other.steps, jump=jump), notes=(jump.note,))
+    own = model_of(few)
+    own_times = replace(own.steps, **own_shape)
+    own = replace(own, steps=own_times, notes=(*own_times.notes, "a note"))
+    times = replace(merged.steps, **shape)
+    other = replace(merged, steps=times, notes=tuple(times.notes))
     fits = {"merged": FittedModel(other, few), "int8": FittedModel(own, few)}
     model = in_structures(fits, [variant(name) for name in fits])["int8"]
     assert isinstance(model, EngineModel)
-    assert model.steps.jump == jump
-    assert [note for note in model.notes if note.startswith("steps of more than")] == [jump.note]
-    assert "a note" in model.notes
+    assert (model.steps.jump, model.steps.free_tokens) == (times.jump, times.free_tokens)
+    assert model.notes[1:] == (*times.notes, "a note")
 
 
 def test_variants_of_one_model_are_known_by_their_source_or_by_their_size() -> None:

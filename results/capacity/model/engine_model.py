@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from foundation.arrays import Floats
+from results.measures.doubt import some
 
 REACH = 1.5
 """A model answers up to this many times the largest load it was fitted on, and no further."""
@@ -57,12 +58,29 @@ class StepTime:
     free_tokens: int | None = None
 
     @property
+    def notes(self) -> list[str]:
+        """What is not a plain sum in words."""
+        notes = [self.jump.note] if self.jump else []
+        if self.free_tokens is not None:
+            notes.append(
+                f"a step computes its first {some(self.free_tokens, 'token')} while it reads the "
+                "weights, so they take no time of their own"
+            )
+        return notes
+
+    @property
+    def per_decoded_token(self) -> float:
+        """What a token of a request that decodes takes, where none is free."""
+        token = 0.0 if self.free_tokens is None else self.per_prefill_token
+        return self.per_decode + token
+
+    @property
     def coefficients(self) -> Floats:
         """The coefficients (5,) in the order of `COEFFICIENTS`."""
         return np.array([getattr(self, name) for name in COEFFICIENTS])
 
     def with_coefficients(self, coefficients: Floats) -> StepTime:
-        """The step time with these (5,) instead, and the same jump."""
+        """The step time with these (5,) instead, and the same jump and free tokens."""
         fixed, decode, prefill, kv, pair = coefficients.tolist()
         return StepTime(fixed, decode, prefill, kv, pair, self.jump, self.free_tokens)
 

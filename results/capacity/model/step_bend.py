@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import sqrt
 
 import numpy as np
 
 from foundation.arrays import Floats
+from results.capacity.model.held_out import FOLDS, pays
 from results.capacity.model.nonnegative import NormalEquations
 from results.capacity.model.steps import Steps
-from results.measures.doubt import some
 
-FOLDS = 8
-_PAYS = 2.0
-"""Standard errors by which the error of steps that were held out must fall."""
 _COARSE, _FINE = 2**0.5, 2**0.125
 """Ratios of the numbers of tokens that are tried: first everywhere, then about the best."""
 
@@ -31,14 +27,6 @@ class BendFit:
 
     free_tokens: int
     gain: float
-
-    @property
-    def note(self) -> str:
-        """The bend in words."""
-        return (
-            f"a step computes its first {some(self.free_tokens, 'token')} while it reads the "
-            "weights, so they take no time of their own"
-        )
 
 
 def step_bend(steps: Steps, modelled: Floats) -> BendFit | None:
@@ -52,9 +40,7 @@ def step_bend(steps: Steps, modelled: Floats) -> BendFit | None:
     }
     best = min(equations, key=lambda place: _error(equations[place]))
     gains = _held_out(_by_fold(steps, modelled, None)) - _held_out(equations[best])
-    if gains.mean() <= _PAYS * gains.std(ddof=1) / sqrt(len(gains)):
-        return None
-    return BendFit(best, float(gains.mean()))
+    return BendFit(best, float(gains.mean())) if pays(gains) else None
 
 
 def _between(low: float, high: float, ratio: float) -> Iterable[int]:

@@ -17,6 +17,7 @@ from scipy.special import ndtri, stdtrit
 from foundation.arrays import Flags, Floats
 from foundation.format import percent
 from results.capacity.model.engine_model import COEFFICIENTS, LoadRange, StepTime
+from results.capacity.model.held_out import FOLDS, pays
 from results.capacity.model.misfit import Misfit, misfit
 from results.capacity.model.nonnegative import NormalEquations, spread
 from results.capacity.model.step_bend import BendFit, step_bend
@@ -31,12 +32,11 @@ OUTLIER = 8.0
 LEAST = 1.0
 _ROUNDS = 6
 _FLOOR = 0.05  # of the median step: no step is modelled as shorter, so that none weighs all
-_FOLDS = 8
-_PAYS = 2.0  # standard errors by which the error of steps that were held out must fall
 _ALIKE = 0.8  # the most that segments in a row are taken to err alike: draws lie 3 times as far
 _MANY = 0.1  # of the steps left out: they are no outliers
 _UNSURE = 0.3  # of a step's time
 _WORDS = ("the step", "requests that decode", "prompt tokens", "the KV cache", "attention")
+_BENT_WORDS = ("the step", "that tokens are decoded", "tokens", "the KV cache", "attention")
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def _shaped(steps: Steps, seed: int, shape: BendFit | JumpFit) -> StepFit:
     if isinstance(shape, BendFit):
         fit, _ = _fitted(replace(steps, free_tokens=shape.free_tokens), seed)
         times = replace(fit.steps, free_tokens=shape.free_tokens)
-        return replace(fit, steps=times, notes=(*fit.notes, shape.note))
-    fit, _ = _fitted(steps.without(shape.jump), seed, shape.deviation)
-    times = replace(fit.steps, jump=shape.jump)
-    return replace(fit, steps=times, notes=(*fit.notes, shape.jump.note))
+    else:
+        fit, _ = _fitted(steps.without(shape.jump), seed, shape.deviation)
+        times = replace(fit.steps, jump=shape.jump)
+    return replace(fit, steps=times, notes=(*fit.notes, *times.notes))
 
 
 def _fitted(steps: Steps, seed: int, deviation: float = 0.0) -> tuple[StepFit, Misfit]:
@@ -87,7 +87,7 @@ def _fitted(steps: Steps, seed: int, deviation: float = 0.0) -> tuple[StepFit, M
     used = _used_columns(steps)
     best, keep = robust(steps, used)
     equations = weighted_equations(steps.where(keep), best)
-    if used[-1] and not _pays(equations):
+    if used[-1] and not _last_pays(equations):
         used[-1] = False
         best, keep = robust(steps, used)
         equations = weighted_equations(steps.where(keep), best)
@@ -146,16 +146,15 @@ def weighted_equations(steps: Steps, best: Floats) -> NormalEquations:
     )
 
 
-def _pays(equations: NormalEquations) -> bool:
+def _last_pays(equations: NormalEquations) -> bool:
     """Whether the last coefficient lowers the error of steps that the fit has not seen."""
-    fold = np.arange(len(equations)) % _FOLDS
-    held = (fold == np.arange(min(_FOLDS, len(equations)))[:, None]).astype(np.float64)
+    fold = np.arange(len(equations)) % FOLDS
+    held = (fold == np.arange(min(FOLDS, len(equations)))[:, None]).astype(np.float64)
     outside, inside = equations.sums(1 - held), equations.sums(held)
     without = np.array([True] * (len(COEFFICIENTS) - 1) + [False])
     error = inside.errors(outside.of_columns(without).solved())
     gain = error - inside.errors(outside.solved())
-    deviation = float(np.std(gain, ddof=1)) if len(gain) > 1 else np.inf
-    return float(np.mean(gain)) > _PAYS * deviation / sqrt(len(gain))
+    return pays(gain)
 
 
 def _bootstrap(
@@ -225,6 +224,7 @@ def _unsure_notes(steps: Steps, draws: Floats) -> Iterator[str]:
     """Names the coefficients whose part of a step's time is anything within a wide range."""
     parts = draws * (steps.work / steps.elapsed[:, None]).mean(axis=0)
     low, high = np.percentile(parts, (2.5, 97.5), axis=0)
-    names = [word for word, width in zip(_WORDS, high - low, strict=True) if width > _UNSURE]
+    words = _WORDS if steps.free_tokens is None else _BENT_WORDS
+    names = [word for word, width in zip(words, high - low, strict=True) if width > _UNSURE]
     if names:
         yield f"the loads hardly tell apart what takes the time: {', '.join(names)}"

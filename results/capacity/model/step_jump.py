@@ -16,15 +16,13 @@ from scipy.optimize import minimize_scalar
 
 from foundation.arrays import Flags, Floats
 from results.capacity.model.engine_model import StepJump
+from results.capacity.model.held_out import FOLDS, pays
 from results.capacity.model.nonnegative import NormalEquations
 from results.capacity.model.steps import Steps
 
 LEAST_FACTOR = 1.1
 """Nothing smaller counts as a jump: a bend or a drift may look like it."""
 _MOST_FACTOR = 8.0
-_FOLDS = 8
-_PAYS = 2.0
-"""Standard errors by which the error of steps that were held out must fall."""
 _FEWEST = 50
 """Steps on either side of the point."""
 
@@ -44,7 +42,7 @@ class JumpFit:
 def step_jump(steps: Steps, modelled: Floats) -> JumpFit | None:
     """The jump of steps that should take `modelled` (n,) s without one; None where none pays."""
     cells = _Cells.of(steps, modelled)
-    everything = np.ones(_FOLDS, np.bool_)
+    everything = np.ones(FOLDS, np.bool_)
     best = min(
         (cells.best(place, everything) for place in cells.places()),
         key=lambda fit: fit.error,
@@ -52,12 +50,12 @@ def step_jump(steps: Steps, modelled: Floats) -> JumpFit | None:
     )
     if best is None or not LEAST_FACTOR <= best.factor < 0.99 * _MOST_FACTOR:
         return None
-    others = [np.arange(_FOLDS) != fold for fold in range(_FOLDS)]
+    others = [np.arange(FOLDS) != fold for fold in range(FOLDS)]
     gains = np.array([cells.gain(best.place, inside) for inside in others])
-    if gains.mean() <= _PAYS * gains.std(ddof=1) / sqrt(_FOLDS):
+    if not pays(gains):
         return None
     logs = np.log([cells.best(best.place, inside).factor for inside in others])
-    deviation = sqrt((_FOLDS - 1) * float(logs.var()))  # jackknife
+    deviation = sqrt((FOLDS - 1) * float(logs.var()))  # jackknife
     jump = StepJump(int(cells.requests[best.place]), best.factor)
     return JumpFit(jump, deviation, float(gains.mean()))
 
@@ -75,8 +73,8 @@ class _AtPlace:
 class _Cells:
     """Normal equations by the requests in a step, of which there are r numbers, and by fold.
 
-    `requests` (r,): rising. `count` (r,): steps. `gram` (r, `_FOLDS`, k, k), `cross` (r, `_FOLDS`,
-    k) and `square` (r, `_FOLDS`) as in `NormalEquations`.
+    `requests` (r,): rising. `count` (r,): steps. `gram` (r, `FOLDS`, k, k), `cross` (r, `FOLDS`,
+    k) and `square` (r, `FOLDS`) as in `NormalEquations`.
     """
 
     requests: Floats
@@ -89,8 +87,8 @@ class _Cells:
     def of(steps: Steps, modelled: Floats) -> _Cells:
         """Every step weighs 1 over its modelled time."""
         requests, place = np.unique(steps.requests, return_inverse=True)
-        shape = (len(requests), _FOLDS)
-        cell = place * _FOLDS + steps.segments() % _FOLDS
+        shape = (len(requests), FOLDS)
+        cell = place * FOLDS + steps.segments() % FOLDS
         design, target = steps.work / modelled[:, None], steps.elapsed / modelled
         k = design.shape[1]
 

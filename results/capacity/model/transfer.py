@@ -95,8 +95,7 @@ def _in_structure(own: FittedModel, others: Mapping[str, EngineModel]) -> Engine
     if not lacks(own.model, others[other]):
         return own.model
     fit = transferred(own.data, others[other], other)
-    jump = own.model.steps.jump
-    notes = [note for note in own.model.notes if jump is None or note != jump.note]
+    notes = [note for note in own.model.notes if note not in own.model.steps.notes]
     return replace(
         own.model,
         steps=fit.steps,
@@ -135,7 +134,7 @@ def transferred(steps: Steps, other: EngineModel, name: str, seed: int = 0) -> S
         notes=(
             f"its own load leaves open what a step takes; it is taken to be in proportion to "
             f"{name}, as far as its own steps do not show it",
-            *([jump.note] if jump else []),
+            *other.steps.notes,
         ),
     )
 

@@ -9,7 +9,7 @@ from foundation.format import between, percent, significant
 from results.capacity.model.engine_model import FrontEnd, LoadRange, Scheduler
 from results.capacity.model.record import Coefficient, VariantModel
 
-TERMS = {
+_TERMS = {
     "fixed": ("each step", 1),
     "per_decode": ("each request that decodes", 1),
     "per_prefill_token": ("each prompt token", 1),
@@ -35,9 +35,21 @@ def small_time(seconds: float) -> str:
     return f"{significant(seconds / (least or 1e-9))} {unit}"
 
 
+def _terms(model: VariantModel) -> dict[str, tuple[str, int]]:
+    """What the coefficients of a model stand for: with free tokens, for the tokens beyond them."""
+    if model.free_tokens is None:
+        return _TERMS
+    bent = {
+        "fixed": _TERMS["fixed"],
+        "per_prefill_token": (f"each token of a step beyond {model.free_tokens:,}", 1),
+        "per_decode": ("each of these that is decoded, in addition", 1),
+    }
+    return bent | {name: term for name, term in _TERMS.items() if name not in bent}
+
+
 def step_rows(model: VariantModel) -> Iterator[tuple[str, str, str]]:
     """What each coefficient stands for, its value and its interval; none for one that is zero."""
-    for name, (words, times) in TERMS.items():
+    for name, (words, times) in _terms(model).items():
         each = model.steps.get(name)
         if each is not None and each.high > 0:
             low, high = small_time(each.low * times), small_time(each.high * times)
@@ -79,7 +91,7 @@ def so_far(model: VariantModel) -> str:
         return model.none
     parts = [
         f"{small_time(each.value * times)} ({_spread(each)}) {words}"
-        for name, (words, times) in TERMS.items()
+        for name, (words, times) in _terms(model).items()
         if (each := model.steps[name]).high > 0
     ]
     return " + ".join(parts)

@@ -40,9 +40,8 @@ def _seconds_in_a_large_batch(model: EngineModel, lengths: Demand) -> float:
     if scheduler.prefix_caching:
         block = scheduler.block_size
         known = np.where(lengths.prefix == NOBODY, 0, lengths.prefix_tokens // block * block)
-    of_token = 0.0 if steps.free_tokens is None else steps.per_prefill_token
     seconds = (
-        (steps.per_decode + of_token) * decodes
+        steps.per_decoded_token * decodes
         + steps.per_prefill_token * (prompt - known)
         + steps.per_kv_token * decodes * (prompt + (decodes - 1) / 2)
         + steps.per_pair * (prompt - known) * (prompt + known) / 2
