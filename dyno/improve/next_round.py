@@ -50,9 +50,7 @@ class PlannedRound:
     new: Sequence[VariantConfig]
 
     def without_last(self, why: str) -> PlannedRound:
-        """The round less its last remedy, the one with the least expected effect. `why`: it is left
-        out.
-        """
+        """The round less the remedy that would be tried last. `why`: it is left out."""
         *tried, left_out = self.record.tried
         skipped = [*self.record.skipped, SkippedRemedy(remedy=left_out.remedy, why=why)]
         variants = [v for v in self.experiment.variants if v.name != left_out.variant]

@@ -13,14 +13,16 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.settings import settings_of
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
+from results.decision.binding_case import Remedy
 from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
 from results.decision.improvement.endings import nothing_left
 from results.decision.improvement.expectation import correction, effects_of, on_metric
 from results.decision.improvement.record import ImproveRound, KnownEffect, TriedRemedy
+from results.decision.patch import Patch
 from results.decision.verdict import judge
 from results.decision.work import RequestWork, TimeParts, factor_on
 from results.inputs import RunInputs
-from results.summary import Estimate, Summary, VariantVerdict, Verdicts
+from results.summary import Advice, Estimate, Summary, VariantVerdict, Verdicts
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 PARTS = TimeParts(waiting=100, prefill=100, decode=200, rest=50)
@@ -133,6 +135,26 @@ def test_what_is_enough_and_costs_no_quality_comes_before_a_larger_effect(tmp_pa
     assert kinds(enough)[0] == "merge"
     keeps = [each.keeps for each in enough.remedies if (each.factor or 1.0) <= 390 / 424]
     assert keeps == sorted(keeps, reverse=True)
+
+
+def test_what_is_not_settled_is_no_limit_kept_and_what_nobody_knows_is_not_enough(
+    tmp_path: Path,
+) -> None:
+    """380 ms are within the limit of 390 ms, but their bound of 400 ms is not, nor 98 % of it."""
+    asked, summary, verdicts = measured(tmp_path, "adapter", Goals({"latency_p90": "390ms"}))
+    [nearest] = nearest_first(summary, verdicts)
+    [objective] = nearest.objectives
+    value = Estimate(value=380.0, low=360.0, high=400.0)
+    verdict = replace(nearest, objectives=[replace(objective, value=value, outcome="unsettled")])
+    words = Advice(remedy="A little", why="", effect="", source="")
+    little = Remedy("candidate", 0.98, words, Patch({"name": "little"}))
+    choice = choose(verdict, summary, asked, Knowledge(offered=[little]))
+    assert choice is not None
+    known = [each for each in choice.remedies if each.factor is not None]
+    assert known[-1].remedy is little
+    assert len(known) > 2
+    assert all(each.factor is None for each in choice.remedies[len(known) :])
+    assert len(choice.remedies) > len(known)
 
 
 def test_what_would_break_a_quality_floor_is_left_out_with_the_reason(tmp_path: Path) -> None:

@@ -107,22 +107,25 @@ def _rank(case: BindingCase, expected: ExpectedRemedy) -> tuple[bool, float, flo
     """The smaller, the sooner it is tried.
 
     What is expected to keep the limit comes first, and of that what costs the least of the score:
-    merging an adapter before a smaller model. All else goes by its effect.
+    merging an adapter before a smaller model. All else goes by its effect, none where nobody knows.
     """
-    factor = 1.0 if expected.factor is None else expected.factor
-    is_enough = factor <= _needed(case)
-    return not is_enough, -expected.keeps if is_enough else 0.0, factor
+    factor = expected.factor
+    is_enough = factor is not None and factor <= _needed(case)
+    return not is_enough, -expected.keeps if is_enough else 0.0, 1.0 if factor is None else factor
 
 
 def _needed(case: BindingCase) -> float:
     """The largest factor that brings what binds to its limit; 0 where nobody knows it.
 
-    A score is no cost of itself: where quality binds, nothing is enough, and the effect decides.
+    The bound that decides a verdict counts: what is not settled does not keep its limit yet. A
+    score is no cost of itself: where quality binds, nothing is enough, and the effect decides.
     """
-    limit, value = case.binding.limit, case.binding.value.value
+    limit, estimate, floor = case.binding.limit, case.binding.value, is_floor(case.binding)
+    bound = estimate.low if floor else estimate.high
+    value = estimate.value if bound is None else bound
     if case.binding.kind == "quality" or not limit or not value:
         return 0.0
-    return on_metric(limit / value, is_floor(case.binding))
+    return on_metric(limit / value, floor)
 
 
 def _why_not(expected: ExpectedRemedy, verdict: VariantVerdict, case: BindingCase) -> str | None:
