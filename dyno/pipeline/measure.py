@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.experiment.schema import Experiment
@@ -101,7 +100,11 @@ class _Measurement:
 
     async def load(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         """Sends the blocks of variants whose servers are up, then the loads that are not judged."""
-        if (race := self._race(prepared, names, self.progress)) is not None:
+
+        def is_stopped() -> bool:
+            return runner.stop.is_over
+
+        if (race := self._race(prepared, names, self.progress, is_stopped)) is not None:
             names = await self._raced_blocks(prepared, race, runner)
         else:
             await self._blocks(prepared, names, runner)
@@ -111,13 +114,24 @@ class _Measurement:
             await self.decisions.searches.load(prepared, names, runner)
 
     def _race(
-        self, prepared: Prepared, names: Sequence[str], progress: Progress
+        self,
+        prepared: Prepared,
+        names: Sequence[str],
+        progress: Progress,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> StageRace | None:
-        """The race of the variants; None if there is none, or if they are not up together."""
+        """The race of the variants; None if there is none, or if they are not up together.
+
+        `is_stopped`: whether the block under way is the last, so that no look may follow the next.
+        """
         experiment = prepared.experiment
         if not experiment.races or len(self.plan.rounds) > 1:
             return None
-        plan, over = look_plan(experiment, len(names)), partial(self._is_over, experiment)
+
+        def over() -> bool:
+            return is_stopped() or self._is_over(experiment)
+
+        plan = look_plan(experiment, len(names))
         return StageRace(prepared, names, self.out, progress, plan, self.decisions.look, over)
 
     def _is_over(self, experiment: Experiment) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,20 +23,20 @@ model: m
 data: {{prompt: "Say hello"}}
 variants: [{{name: a, url: "{url}", model: m}}, {{name: b, url: "{url}", model: m}}]
 baseline: a
-workload: {{stages: [{{rate: 50, requests: 10, warmup: 0s}}], blocks: 2}}
+workload: {{stages: [{{rate: 50, requests: 10, warmup: 0s}}], blocks: {blocks}}}
 slo: {{error_rate: 1%}}
 until_decided: {{looks: 3}}
 """
 
 
 class Alarm(Silent):
-    """The time is over with the first request of the load `stage`."""
+    """The time is over with the first request of the load whose name begins with `stage`."""
 
     def __init__(self, stage: str) -> None:
         self._stage, self._here, self.lines = stage, False, list[str]()
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
-        self._here = name == self._stage
+        self._here = name.startswith(self._stage)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         if self._here:
@@ -46,8 +47,8 @@ class Alarm(Silent):
         self.lines.append(line)
 
 
-def run(folder: Path, url: str, progress: Silent) -> None:
-    (folder / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
+def run(folder: Path, url: str, progress: Silent, blocks: str = "2") -> None:
+    (folder / "experiment.yaml").write_text(EXPERIMENT.format(url=url, blocks=blocks))
     directory = RunDirectory(folder / "run")
     directory.path.mkdir(exist_ok=True)
     prepared = prepare(load_experiment(folder / "experiment.yaml"), folder, Silent())
@@ -75,6 +76,17 @@ def test_the_block_under_way_is_the_last_and_the_run_goes_on_after_it(
     run(tmp_path, url, Alarm("load until decided, 3 blocks"))
     assert list(ends(tmp_path).values()) == ["complete"] * 5
     assert first.read_bytes() == before
+    assert (tmp_path / "run" / "verdict.json").exists()
+
+
+def test_a_race_that_is_out_of_time_at_a_look_that_may_be_the_last_ends_there(
+    tmp_path: Path, url: str
+) -> None:
+    """The second time it is over within the last block of the experiment, and all are judged."""
+    for ended in (TimeOver, None):
+        with pytest.raises(ended) if ended else nullcontext():
+            run(tmp_path, url, Alarm("load race, round 3"), "3, race: true")
+    assert list(ends(tmp_path).values()) == ["complete"] * 6
     assert (tmp_path / "run" / "verdict.json").exists()
 
 
