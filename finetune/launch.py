@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +35,7 @@ class TrainedElsewhere(DynoError):
     exit_code = Exit.DONE
 
 
-_MARK = "\x1etunedyno "
+MARK = "\x1etunedyno "
 _LAST_LINES = 20
 _ERRORS: dict[str, type[DynoError]] = {
     each.__name__: each for each in (BadInput, SystemFailed, TrainedElsewhere)
@@ -58,9 +59,9 @@ def launch(
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         pickled = Path(folder) / "job.pickle"
-        pickled.write_bytes(pickle.dumps((job, out, scorer, _processes(command))))
-        code, error = _run(command, pickled, progress, file)
-    if error is not None:
+        pickled.write_bytes(pickle.dumps((job, out, scorer, processes_of(command))))
+        code, errors = _run(command, pickled, progress, file)
+    if (error := outcome(code, errors)) is not None:
         raise error
     if code:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -82,16 +83,17 @@ def _command(options: str) -> list[str]:
     return command
 
 
-def _processes(command: list[str]) -> int | None:
+def processes_of(command: list[str]) -> int | None:
     """The number of processes that the command names."""
-    numbers = (value for name, value in pairwise(command) if name == "--num_processes")
+    words = [part for word in command for part in word.split("=", 1)]
+    numbers = (b for a, b in pairwise(words) if a.replace("-", "_") == "__num_processes")
     return next((int(number) for number in numbers if number.isdigit()), None)
 
 
 def _run(
     command: list[str], pickled: Path, progress: Progress, log: TextIO
-) -> tuple[int, DynoError | None]:
-    """The exit code of accelerate, and the first error of its processes."""
+) -> tuple[int, list[DynoError]]:
+    """The exit code of accelerate, and what its processes raised, in order."""
     process = subprocess.Popen(
         run_module(
             "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(pickled)
@@ -105,27 +107,36 @@ def _run(
         preexec_fn=partial(end_with, os.getpid()),
     )
     try:
-        error = _follow(process, progress, log)
-        return process.wait(), error
+        errors = follow(process, progress, log)
+        return process.wait(), errors
     finally:
         process.terminate()
         process.wait()
 
 
-def _follow(process: subprocess.Popen[str], progress: Progress, log: TextIO) -> DynoError | None:
-    """Pass the reported progress on until the processes end, and return their first error."""
+def outcome(code: int, errors: Sequence[DynoError]) -> DynoError | None:
+    """The first failure that a process reported, or that another machine has the adapter.
+
+    None where nobody said anything, and where a process failed and did not say why.
+    """
+    failures = [error for error in errors if not isinstance(error, TrainedElsewhere)]
+    return next(iter(failures or ([] if code else errors)), None)
+
+
+def follow(process: subprocess.Popen[str], progress: Progress, log: TextIO) -> list[DynoError]:
+    """Pass the reported progress on until the processes end, and return what they raised."""
     assert process.stdout is not None
-    first_error = None
+    errors: list[DynoError] = []
     for line in process.stdout:
-        if not line.startswith(_MARK):
+        if not line.startswith(MARK):
             log.write(line)
             continue
-        kind, values = json.loads(line.removeprefix(_MARK))
+        kind, values = json.loads(line.removeprefix(MARK))
         if kind in _ERRORS:
-            first_error = first_error or _ERRORS[kind](*values)
+            errors.append(_ERRORS[kind](*values))
         else:
             getattr(progress, kind)(*values)
-    return first_error
+    return errors
 
 
 class _ReportedProgress:
@@ -144,7 +155,7 @@ class _ReportedProgress:
 def _report(kind: str, *values: Any) -> None:
     """Write one line at once: several processes may write into the same pipe at the same time."""
     sys.stdout.flush()
-    os.write(sys.stdout.fileno(), f"{_MARK}{json.dumps([kind, values])}\n".encode())
+    os.write(sys.stdout.fileno(), f"{MARK}{json.dumps([kind, values])}\n".encode())
 
 
 def main(pickled: Path) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ import pytest
 from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.job import TrainingJob
-from finetune.launch import TrainedElsewhere, launch
-from foundation.errors import BadInput, SystemFailed
+from finetune.launch import MARK, TrainedElsewhere, follow, launch, outcome, processes_of
+from foundation.errors import BadInput, DynoError, SystemFailed
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_cut_off import CutOff
@@ -177,3 +179,31 @@ def test_two_machines_reach_the_loss_of_one(base: ModelRef, tmp_path: Path) -> N
         assert curve(folders[0], key) == pytest.approx(curve(one.adapter, key), rel=1e-3)
     assert (folders[0] / "adapter_model.safetensors").is_file()
     assert not (folders[1] / "adapter_model.safetensors").exists()
+
+
+def outcome_of(code: int, log: Path, *said: tuple[str, str]) -> DynoError | None:
+    """What comes of processes that say this and end with a code."""
+    lines = [f"{MARK}{json.dumps([kind, [text]])}" for kind, text in said]
+    program = f"import sys; print(*{lines!r}, sep=chr(10)); sys.exit({code})"
+    command = [sys.executable, "-c", program]
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process,
+    ):
+        errors = follow(process, Silent(), file)
+    return outcome(process.returncode, errors)
+
+
+def test_a_part_is_done_only_where_every_process_ended_well(tmp_path: Path) -> None:
+    """A process that was killed after another one had done its part is no end of a training."""
+    done, failed = ("TrainedElsewhere", "done"), ("SystemFailed", "the loss is no number")
+    log = tmp_path / "log"
+    assert isinstance(outcome_of(0, log, done), TrainedElsewhere)
+    assert outcome_of(1, log, done) is None
+    assert str(outcome_of(1, log, done, failed)) == "the loss is no number"
+    assert outcome_of(0, log) is None
+
+
+@pytest.mark.parametrize("option", ["--num_processes 2", "--num_processes=2", "--num-processes 2"])
+def test_the_number_of_processes_is_read_however_it_is_written(option: str) -> None:
+    assert processes_of(["accelerate", "--multi_gpu", *option.split(), "--dynamo_backend=no"]) == 2
