@@ -3,6 +3,7 @@
 #   examples/cluster/ssh.sh host1 host2 host3 -- --url http://server:8000/v1 --model my-model \
 #     --rate 300 --duration 60s --prompt "Say hello" --output-tokens 64
 # Every host has the same version of dyno, a clock that NTP keeps, and was calibrated (dyno calibrate).
+# The load begins after LEAD seconds, 60 if left out.
 set -euo pipefail
 
 hosts=()
@@ -10,6 +11,10 @@ while [ "$#" -gt 0 ] && [ "$1" != -- ]; do
   hosts+=("$1")
   shift
 done
+if [ "$#" = 0 ] || [ "${#hosts[@]}" = 0 ]; then
+  echo "ssh.sh: write HOST... -- and the options of dyno load" >&2
+  exit 3
+fi
 shift # the --
 parts=tunedyno-$(date -u +%Y%m%dT%H%M%SZ)
 # One start for all. Until then, each host starts dyno, reads its prompts and warms the server up.

@@ -142,6 +142,17 @@ def test_ssh_goes_on_without_a_host_that_is_gone(recorded: Recorded) -> None:
     assert merge[0] == "merge"
 
 
+@pytest.mark.parametrize("words", [(), ("a", "b"), ("--", *LOAD)])
+def test_ssh_without_hosts_or_options_says_what_to_write(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [CLUSTER / "ssh.sh", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "ssh.sh: write HOST... -- and the options of dyno load\n"
+
+
 @pytest.mark.slow
 def test_hosts_that_ssh_reaches_send_one_load(url: str, recorded: Recorded) -> None:
     """With dyno itself, on two hosts that are folders here. A third is gone."""
