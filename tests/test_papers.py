@@ -73,6 +73,21 @@ def test_the_readme_is_short() -> None:
     assert (ROOT / "docs" / "report.png").stat().st_size < 300_000
 
 
+def test_the_readme_shows_the_run_of_the_page_on_the_demo() -> None:
+    """Line by line, and the examples take as long as that page says."""
+    readme, page, examples = (
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("README.md", "docs/demo.md", "examples/README.md")
+    )
+    demo = readme.partition("## What the demo shows")[2].partition("\n## ")[0]
+    lines = demo.split("```")[1].strip("\n").splitlines()
+    assert lines and [line for line in lines if line not in page.splitlines()] == []
+    rows = re.findall(r"^\| \[news-topics(?:-quick)?\].*$", examples, re.M)
+    times = [re.findall(r"\d+ min \d+ s", text) for text in (demo, *rows)]
+    assert [len(each) for each in times] == [2, 1, 1]
+    assert {time for each in times for time in each} <= set(re.findall(r"\d+ min \d+ s", page))
+
+
 def test_the_licence_is_the_one_that_the_package_names() -> None:
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_0
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
