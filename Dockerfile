@@ -15,11 +15,11 @@ COPY loadgen /source/loadgen
 COPY results /source/results
 COPY dyno /source/dyno
 COPY examples /source/examples
-# The compiler makes loadgen/_compiled.c, and stays behind.
+# gcc builds loadgen/_compiled.c, and stays behind.
 RUN pip --python /opt/tunedyno install --no-cache-dir --no-compile \
     --constraint /source/requirements/cpu.lock /source
-# Half of the size: symbols, tests, numba (plans are simulated slowly without it), and the parts of
-# pyarrow that nothing here uses. Libraries that a wheel brought in *.libs stay as they are.
+# This takes away half of the size: symbols, tests, numba (plans are simulated slowly without it),
+# and what nothing here uses of pyarrow. Libraries that a wheel brought in *.libs stay as they are.
 RUN cd /opt/tunedyno/lib/python3.13/site-packages \
  && rm -r numba numba-* llvmlite llvmlite-* pyarrow/include pyarrow/*flight* pyarrow/*s3* \
  && find . -name tests -type d -prune -exec rm -r {} + \

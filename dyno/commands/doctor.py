@@ -142,7 +142,7 @@ def ray_line(version: str | None, cluster: RayCluster | None) -> str:
     """One line about Ray. `version`: None where it is not installed; `cluster`: None for none."""
     if version is None:
         return (
-            "Ray: not installed, which load and servers on several machines can do without; "
+            "Ray: not installed; only load and servers on the nodes of a Ray cluster need it; "
             'pip install "tunedyno[ray]"'
         )
     if cluster is None:

@@ -106,7 +106,8 @@ Rounds = Annotated[int, typer.Option(help="How many rounds of remedies at most."
 ImproveTime = Annotated[
     str,
     typer.Option(
-        "--max-time", help="How long all rounds take at most; the block under way is measured."
+        "--max-time",
+        help="How long all rounds take at most; the block under way is measured to its end.",
     ),
 ]
 ImproveDryRun = Annotated[
