@@ -81,7 +81,7 @@ bench-kills: .venv/.cpu ## Kills the processes of real runs at MOMENTS=20 random
 	$(BIN)/python -m benchmarks.kills.run $(MOMENTS)
 
 bench-cluster: .venv/.dev ## Measures what one Ray node sends, and what two do, on this machine
-	$(BIN)/python -m benchmarks.loadgen.ray_scaling
+	$(BIN)/python -m benchmarks.cluster.ray_scaling
 
 fuzz-runs: .venv/.cpu ## Analyses runs made by chance and checks what every command says of them
 	$(BIN)/python -m benchmarks.fuzzed_runs.run

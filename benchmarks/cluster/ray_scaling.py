@@ -1,4 +1,4 @@
-"""`python -m benchmarks.loadgen.ray_scaling`: what one Ray node sends, and what two do.
+"""`python -m benchmarks.cluster.ray_scaling`: what one Ray node sends, and what two do.
 
 All run on this machine: a Ray cluster with a node for each, and the emulator. It climbs a ladder of
 rates a node until one is not held. Where nodes and emulator have no core each, they take time from
