@@ -49,15 +49,16 @@ SBATCH = {
     "exclusive": None,
 }
 
-# They write their words down, and what dyno would write to --out is there afterwards.
+# They write their words down, in one piece since several run at once. What dyno would write to
+# --out is there afterwards.
 PROGRAMS = {
     "dyno": """
-{ printf dyno; printf '\\037%s' "$@"; echo; } >>"$CALLS"
+printf '%s\\n' "$(printf dyno; printf '\\037%s' "$@")" >>"$CALLS"
 for word; do [ "$before" = --out ] && mkdir -p "$word"; before=$word; done
 exit 0
 """,
     "kubectl": """
-{ printf kubectl; printf '\\037%s' "$@"; echo; } >>"$CALLS"
+printf '%s\\n' "$(printf kubectl; printf '\\037%s' "$@")" >>"$CALLS"
 case "$*" in "get job "*) echo "SuccessCriteriaMet Complete" ;; esac
 """,
     "ssh": """
