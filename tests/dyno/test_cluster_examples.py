@@ -184,6 +184,10 @@ def test_a_slurm_task_sends_its_share(recorded: Recorded) -> None:
     assert calls[::2] == [["calibrate"]] * 4
     check_shares(calls[1::2], ["1/4", "2/4", "3/4", "4/4"])
     assert (option(calls[1], "--start-at"), option(calls[1], "--out")) == (START, "tunedyno-7")
+    (merge,) = re.findall(r'--wrap "dyno (.*)"', (CLUSTER / "slurm.sh").read_text(encoding="utf-8"))
+    words = merge.replace("$job", "7").split()
+    parse(words)
+    assert words == ["merge", "--partial", "tunedyno-7"]
 
 
 def test_slurm_reads_every_directive() -> None:
@@ -255,6 +259,10 @@ def test_kubernetes_runs_every_share_once_and_merges_them(recorded: Recorded) ->
     (merge,) = (words[words.index("--") + 1 :] for words in calls if words[0] == "exec")
     assert merge[0] == "dyno"
     parse(merge[1:])
+    where = pod_of("Pod")[1]["workingDir"]
+    assert f"{recorded.folder}{where}/{merge[3]}" == option(loads[0], "--out")
+    (copied,) = (words[1] for words in calls if words[0] == "cp")
+    assert copied.partition(":")[2] == f"{where}/{option(merge, '--out')}"
 
 
 def test_what_the_manifests_and_their_script_name_is_there() -> None:
