@@ -5,7 +5,7 @@ Each sentence is chosen by facts that were worked out before; nothing is decided
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 
 from foundation.format import (
@@ -189,11 +189,13 @@ def overall(
     decisions: Mapping[str, Decision],
     passing: Sequence[str],
     quality: Mapping[str, float | None],
+    gainless: Collection[str] = (),
 ) -> str:
     """What to ship, first line of a report.
 
     `decisions`: on the variants with objectives. `passing`: those that may ship, best
-    first. `quality`: of each variant, 0 to 1.
+    first. `quality`: of each variant, 0 to 1. `gainless`: those that are shown to be slower or
+    dearer than the baseline, and better in nothing.
     """
     if not decisions:
         return (
@@ -218,9 +220,19 @@ def overall(
     if not others:
         alone = "" if list(decisions) == [baseline] else ", and no other variant is shown to"
         return f"Keep {best}: it meets every objective{alone}."
-    ours, theirs = _quality(quality[best]), _listed([_quality(quality[name]) for name in others])
-    also = f"{_listed(others)} would pass too ({theirs})"
-    return f"Keep {best}: it meets every objective with the best quality ({ours}); {also}."
+    poorer = [name for name in others if name not in gainless]
+    rest = []
+    if poorer:
+        theirs = _listed([_quality(quality[name]) for name in poorer])
+        rest.append(f"{_listed(poorer)} would pass too ({theirs})")
+    if gainless:
+        are = "is" if len(gainless) == 1 else "are"
+        rest.append(
+            f"{_listed(list(gainless))} would pass too, but {are} shown to be slower or dearer, "
+            "and better in nothing"
+        )
+    most = f" with the best quality ({_quality(quality[best])})" if poorer else ""
+    return f"Keep {best}: it meets every objective{most}; {'; '.join(rest)}."
 
 
 def _quality(share: float | None) -> str:

@@ -7,8 +7,8 @@ is measured or estimated here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import log
+from collections.abc import Collection, Sequence
+from math import copysign, log
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from results.decision.objectives import (
     outcome_of,
     undecided,
 )
+from results.decision.rivals import MARGIN
 from results.decision.sentences import (
     departure_reasons,
     headline,
@@ -32,6 +33,7 @@ from results.statistics.intervals import absent
 from results.summary import (
     SCHEMA_VERSION,
     Decision,
+    Difference,
     Estimate,
     Judged,
     Objective,
@@ -50,13 +52,14 @@ def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
         variant.variant: _decide(judged[variant.variant], variant.at_judged_stage)
         for variant in summary.variants
     }
-    ranked = _ranked(summary, decisions)
+    gainless = _gainless(summary, decisions)
+    ranked = _ranked(summary, decisions, gainless)
     return Verdicts(
         schema_version=SCHEMA_VERSION,
         name=summary.name,
         baseline=summary.baseline,
         recommended=next(iter(ranked), None),
-        headline=_overall(summary, judged, decisions, ranked),
+        headline=_overall(summary, judged, decisions, ranked, gainless),
         variants=[
             _verdict(variant, summary, inputs, judged, decisions, ranked)
             for variant in summary.variants
@@ -197,22 +200,59 @@ def _shown(
     )
 
 
-def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
+def _gainless(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
+    """The variants that may ship, as the baseline may, and are shown to be a step back from it.
+
+    Such a variant is over 5 % slower or dearer, and is not shown to be better in quality, latency
+    or cost. Where quality was not scored, nobody knows what a variant gains.
+    """
+    if decisions.get(summary.baseline) != "SHIP":
+        return []
+    return [
+        variant.variant
+        for variant in summary.variants
+        if variant.variant != summary.baseline
+        and decisions[variant.variant] == "SHIP"
+        and _is_step_back(variant)
+    ]
+
+
+def _is_step_back(variant: VariantSummary) -> bool:
+    stage, quality = variant.at_judged_stage, variant.differences.get("quality")
+    if stage is None or quality is None or quality.absolute.value is None:
+        return False
+    latency = stage.differences.get("latency_mean")
+    spent = [each for each in (latency, variant.differences.get("cost_per_request")) if each]
+    gains = _sign(quality) > 0 or any(_sign(each) < 0 for each in spent)
+    return not gains and any((each.relative.low or 0.0) > MARGIN for each in spent)
+
+
+def _sign(difference: Difference) -> int:
+    """1 or -1 where a difference is shown, else 0."""
+    value = difference.absolute.value
+    return 0 if not difference.differs or not value else int(copysign(1, value))
+
+
+def _ranked(
+    summary: Summary, decisions: dict[str, Decision], gainless: Collection[str]
+) -> list[str]:
     """The variants that may ship, the best first.
 
-    Among those not shown to be under the best quality, cheap and fast ones come first.
+    Among those not shown to be under the best quality, cheap and fast ones come first. The baseline
+    comes after all of them but the gainless ones.
     """
     ready = [variant for variant in summary.variants if decisions[variant.variant] == "SHIP"]
     if not ready:
         return []
     best = max(ready, key=lambda v: v.metrics["quality"].value or 0.0).metrics["quality"]
 
-    def rank(variant: VariantSummary) -> tuple[bool, bool, float, float]:
+    def rank(variant: VariantSummary) -> tuple[bool, bool, bool, float, float]:
         stage, quality = variant.at_judged_stage, variant.metrics["quality"].value or 0.0
         latency = stage.metrics["latency_mean"].value if stage else None
         cost = variant.metrics["cost_per_request"].value
         return (
             quality < (best.low or 0.0),
+            variant.variant in gainless,
             variant.variant == summary.baseline,
             round(log(cost), 1) if cost else 0.0,
             latency if latency is not None else float("inf"),
@@ -226,6 +266,7 @@ def _overall(
     judged: dict[str, list[Objective]],
     decisions: dict[str, Decision],
     ranked: Sequence[str],
+    gainless: Collection[str],
 ) -> str:
     decided = {name: decisions[name] for name, objectives in judged.items() if objectives}
     return overall(
@@ -233,4 +274,5 @@ def _overall(
         decided,
         ranked,
         {v.variant: v.metrics["quality"].value for v in summary.variants},
+        gainless,
     )

@@ -174,6 +174,33 @@ def test_quality_may_not_drop(tmp_path: Path) -> None:
     assert verdicts.recommended == "better"
 
 
+@pytest.mark.parametrize(
+    ("latency", "correct", "recommended"),
+    [
+        (150, 0.9, "base"),  # slower, and as good
+        (150, 1.0, "tuned"),  # slower, and better
+        (102, 0.9, "tuned"),  # hardly slower
+        (80, 0.9, "tuned"),  # faster
+    ],
+)
+def test_a_variant_that_is_shown_to_be_slower_and_better_in_nothing_is_not_to_ship(
+    tmp_path: Path, latency: float, correct: float, recommended: str
+) -> None:
+    prompts(tmp_path)
+    measure(tmp_path, "base", 100, correct=0.9)
+    measure(tmp_path, "tuned", latency, correct=correct)
+    verdicts = decide(tmp_path, Goals({"latency_p95": "300ms"}), "base", "tuned")
+    assert [each.decision for each in verdicts.variants] == ["SHIP", "SHIP"]
+    assert verdicts.recommended == recommended
+
+
+def test_without_scores_nobody_knows_what_a_slower_variant_gains(tmp_path: Path) -> None:
+    measure(tmp_path, "base", 100)
+    measure(tmp_path, "tuned", 150)
+    verdicts = decide(tmp_path, Goals({"latency_p95": "300ms"}), "base", "tuned")
+    assert verdicts.recommended == "tuned"
+
+
 def test_a_variant_that_passes_is_named_first(tmp_path: Path) -> None:
     measure(tmp_path, "base", 300)
     measure(tmp_path, "tuned", 800)

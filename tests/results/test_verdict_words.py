@@ -59,6 +59,36 @@ def test_the_first_line_says_what_the_decisions_are(
 
 
 @pytest.mark.parametrize(
+    ("passing", "gainless", "sentence"),
+    [
+        (
+            ["base", "b"],
+            ["b"],
+            "Keep base: it meets every objective; b would pass too, but is shown to be slower or "
+            "dearer, and better in nothing.",
+        ),
+        (
+            ["base", "b", "c", "d"],
+            ["b", "c"],
+            "Keep base: it meets every objective with the best quality (90.0 %); d would pass too "
+            "(70.0 %); b and c would pass too, but are shown to be slower or dearer, and better in "
+            "nothing.",
+        ),
+        (
+            ["d", "base", "b"],
+            ["b"],
+            "Ship d: it meets every objective (base and b would pass too).",
+        ),
+    ],
+)
+def test_the_first_line_says_why_a_variant_that_passes_is_not_to_ship(
+    passing: list[str], gainless: list[str], sentence: str
+) -> None:
+    quality = {"base": 0.9, "b": 0.9, "c": 0.9, "d": 0.7}
+    assert overall("base", dict.fromkeys(passing, "SHIP"), passing, quality, gainless) == sentence
+
+
+@pytest.mark.parametrize(
     ("better", "outcome", "said"),
     [
         ("lower", "holds", "is 300 ms and keeps its limit (500 ms); at most 350 ms"),
