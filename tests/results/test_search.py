@@ -197,6 +197,21 @@ def test_the_last_probe_takes_the_time_that_is_left() -> None:
     assert step.requests / step.rate <= 200 - 1000 / 60 - 150
 
 
+def test_it_names_the_rate_that_kept_the_limits_without_showing_that_it_holds() -> None:
+    search = Search.up_to(60.0, [LIMIT], effort=SearchEffort(seconds=50.0))
+    kept = [probe(4, 0, 100, inflation=4.0), probe(8, 0, 80, inflation=4.0)]
+    outcome = search.after([probe(60, 300, 300), *kept, probe(9, 1, 80, inflation=4.0)])
+    assert isinstance(outcome, SearchOutcome)
+    assert outcome.sentence == (
+        "fails at 60 requests/s; no rate was shown to hold; 80 requests at 8 requests/s kept the "
+        "limits, too few to show it; unresolved after 4 probes, 49 s; more time may help"
+    )
+    few = replace(search, effort=SearchEffort(probes=4))
+    over = few.after([probe(60, 300, 300), *kept, probe(9, 60, 80, inflation=4.0)])
+    assert isinstance(over, SearchOutcome)
+    assert over.sentence.endswith("; unresolved after 4 probes, 49 s; more probes may help")
+
+
 def test_a_rate_that_the_client_could_not_offer_is_no_failure_of_the_server() -> None:
     search = Search.up_to(100.0, [LIMIT])
     late = probe(100, 200)
@@ -222,7 +237,7 @@ def test_a_wide_interval_is_not_resolved_where_the_client_was_late_inside_it() -
     long = replace(late, shares=probe(40, 0, 2_400).shares)  # 60 s that count for nothing
     over = search.after([probe(100, 200), long])
     assert isinstance(over, SearchOutcome)
-    assert "unresolved after 2 probes, 62 s; at 40 requests/s" in over.sentence
+    assert "unresolved after 2 probes, 62 s; more time may help; at 40 requests/s" in over.sentence
 
 
 def test_the_same_probes_give_the_same_next_probe() -> None:

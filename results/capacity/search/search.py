@@ -144,7 +144,9 @@ class Search:
         is_narrow = ends.ratio <= TARGET_RATIO or ends.fails.rate == inf
         what = "not confirmed" if self._closed(ends) and is_narrow else "unresolved"
         probed = f"{spent} probe{'s' if spent != 1 else ''}, {used:.0f} s"
-        return _ended(ends, False, f"{_words(ends)}; {what} after {probed}")
+        more = "probes" if spent >= self.effort.probes else "time"
+        words = f"{_words(ends)}{_kept(probes, ends)}; {what} after {probed}; more {more} may help"
+        return _ended(ends, False, words)
 
     def _in_time(self, step: NextProbe, left_s: float) -> NextProbe:
         """The probe in the time that is left, where that is enough to show that a rate holds."""
@@ -307,6 +309,21 @@ def _words(ends: Bracket) -> str:
     if fails < inf:
         return f"fails at {_rate(fails)}; no rate was shown to hold"
     return "no rate was shown to hold or to fail"
+
+
+def _kept(probes: Sequence[RateProbe], ends: Bracket) -> str:
+    """Names the highest rate between the ends that no request broke a limit at; empty without."""
+    kept = [
+        probe
+        for probe in probes
+        if ends.holds.rate < probe.rate < ends.fails.rate
+        and probe.overloaded is None
+        and not any(share.over for share in probe.shares.values())
+    ]
+    if not kept:
+        return ""
+    best = max(kept, key=lambda probe: probe.rate)
+    return f"; {best.requests:,} requests at {_rate(best.rate)} kept the limits, too few to show it"
 
 
 def _changed(ends: Bracket) -> str:
