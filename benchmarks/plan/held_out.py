@@ -4,8 +4,8 @@
 twice the same. The model then plans the arrivals and lengths that were measured. Beside its error
 stands the noise: how far the second measurement is off the first. An error within the noise is no
 miss. Where the noise is large or requests failed, the load judges nothing.
-`python -m benchmarks.plan.held_out emulator|vllm` prints the table, and ends with 1 unless all of
-it is ok.
+`python -m benchmarks.plan.held_out emulator|vllm [FOLDER]` prints the table, and ends with 1 unless
+all of it is ok. The runs stay in FOLDER if it is given.
 """
 
 from __future__ import annotations
@@ -70,17 +70,24 @@ def main() -> int:
     """Measures one kind of server and prints its table; returns the exit code."""
     kind = sys.argv[1] if len(sys.argv) > 1 else "emulator"
     print(f"{kind}, {processor_name()}\n", flush=True)
+    if len(sys.argv) > 2:
+        folder = Path(sys.argv[2])
+        folder.mkdir(parents=True)
+        return _measured_table(kind, folder)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if kind == "vllm":
-            server = Server(kind, {
-                "model": "bundled:smollm2-135m-instruct",
-                "serve": {"enforce_eager": True, "kv_cache": "512MiB"},
-            })  # fmt: skip
-            return _table(folder, server)
-        with _emulator(folder) as endpoint:
-            variant = {"name": VARIANT, "url": endpoint.base_url, "model": endpoint.model}
-            return _table(folder, Server(kind, {"model": "emulated", "variants": [variant]}))
+        return _measured_table(kind, Path(name))
+
+
+def _measured_table(kind: str, folder: Path) -> int:
+    if kind == "vllm":
+        server = Server(kind, {
+            "model": "bundled:smollm2-135m-instruct",
+            "serve": {"enforce_eager": True, "kv_cache": "512MiB"},
+        })  # fmt: skip
+        return _table(folder, server)
+    with _emulator(folder) as endpoint:
+        variant = {"name": VARIANT, "url": endpoint.base_url, "model": endpoint.model}
+        return _table(folder, Server(kind, {"model": "emulated", "variants": [variant]}))
 
 
 def _emulator(folder: Path) -> AbstractContextManager[Endpoint]:

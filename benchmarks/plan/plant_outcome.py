@@ -13,7 +13,7 @@ from benchmarks.plan.calibrated import Calibrated, calibrated, coefficient_error
 from benchmarks.plan.plant_search import SearchedPlant
 from benchmarks.plan.plants import EmulatedPlant, drawn_plant
 from benchmarks.plan.search_coverage import bisected, searched
-from benchmarks.plan.truth import Objective, Truth, drawn_objective, true_capacity
+from benchmarks.plan.truth import LONG, Objective, Truth, drawn_objective, true_capacity
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.search.posterior import RateRange
 from results.capacity.simulation.held_rate import HeldRate, held_rate
@@ -21,6 +21,8 @@ from results.config import Slo
 
 BISECTED = 4
 """Plants of each kind that are bisected too, which takes three times as long as the search."""
+_LONGER = 4
+"""A truth near the end of an interval is measured again, with so many times the requests."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def plant_outcome(kind: str, number: int) -> PlantOutcome:
     prior = RateRange(planned.low, planned.high) if planned.low and planned.high else None
     max_rate = truth.rate * exp(emulated.rng(5).uniform(log(1.5), log(30.0)))
     run = searched(plant, max_rate, emulated.rng(6), prior)
+    if truth.is_near(planned.low, planned.high, run.outcome.holds, run.outcome.fails):
+        truth = true_capacity(emulated, objective, truth.rate, LONG * _LONGER)
     return PlantOutcome(
         kind=kind,
         number=number,

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.plan.outcome_file import outcomes
 from benchmarks.plan.plant_outcome import PlantOutcome
 from benchmarks.plan.plants import KINDS
+from benchmarks.plan.truth import UNCLEAR
 from foundation.processor import processor_name
 
 PLANTS = 34
@@ -103,14 +104,14 @@ def _line(kind: str, of_kind: Sequence[PlantOutcome]) -> str:
 def _coverage(misses: Iterable[tuple[float | None, float]]) -> str:
     """How many intervals have the truth, and of the others those within twice its error."""
     known = [(by, error) for by, error in misses if by is not None]
-    unclear = sum(0 < by <= 2 * error for by, error in known)
+    unclear = sum(0 < by <= UNCLEAR * error for by, error in known)
     inside = f"{sum(by == 0 for by, _ in known)}/{len(known)}"
     return f"{inside}, {unclear} unclear" if unclear else inside
 
 
 def _missed_share(misses: Iterable[tuple[float | None, float]]) -> float:
     """The share of the intervals that the truth is outside of by more than twice its error."""
-    return float(np.mean([by > 2 * error for by, error in misses if by is not None]))
+    return float(np.mean([by > UNCLEAR * error for by, error in misses if by is not None]))
 
 
 def _probes_against_bisection(outcomes: Sequence[PlantOutcome]) -> str:

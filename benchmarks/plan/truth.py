@@ -19,6 +19,8 @@ from loadgen.emulator.virtual_server import VirtualServer
 
 SHORT, LONG = 4_000, 30_000
 """Requests of a load."""
+UNCLEAR = 2.0
+"""What is no further from the truth than so many of its standard errors is not known."""
 WARM_UP = 0.1
 """The share of the requests that comes before those that count."""
 FACTORS = {"ttft": (3.0, 8.0), "latency": (1.4, 2.5)}
@@ -63,6 +65,10 @@ class Truth:
     rate: float
     error: float
 
+    def is_near(self, *ends: float | None) -> bool:
+        """Whether its own error leaves open on which side of an end it is."""
+        return any(end and abs(end / self.rate - 1) <= UNCLEAR * self.error for end in ends)
+
     def outside(self, low: float | None, high: float | None) -> float:
         """How far it is outside an interval, as a share of it; an absent end excludes nothing."""
         below = 0.0 if low is None else low / self.rate - 1
@@ -80,16 +86,21 @@ def drawn_objective(emulated: EmulatedPlant) -> Objective:
     return Objective(family, unloaded * float(rng.uniform(*FACTORS[family])))
 
 
-def true_capacity(emulated: EmulatedPlant, objective: Objective, guess: float) -> Truth:
-    """The rate of which 5 % of the requests are over the limit. `guess`: where to begin."""
+def true_capacity(
+    emulated: EmulatedPlant, objective: Objective, guess: float, requests: int = LONG
+) -> Truth:
+    """The rate of which 5 % of the requests are over the limit.
+
+    `guess`: where to begin. `requests`: of a long load.
+    """
     low, high = _around(emulated, objective, guess)
-    below, above = (_seen(emulated, objective, rate, LONG) for rate in (low, high))
+    below, above = (_seen(emulated, objective, rate, requests) for rate in (low, high))
     while below.excess > 0:
         low, above, high = low * exp(-_APART), below, low
-        below = _seen(emulated, objective, low, LONG)
+        below = _seen(emulated, objective, low, requests)
     while above.excess <= 0:
         below, low, high = above, high, high * exp(_APART)
-        above = _seen(emulated, objective, high, LONG)
+        above = _seen(emulated, objective, high, requests)
     part = below.excess / (below.excess - above.excess)
     apart = log(high / low)
     slope = (above.excess - below.excess) / apart
