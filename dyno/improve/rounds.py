@@ -264,7 +264,7 @@ class Rounds:
     def _end_with_nothing_left(self) -> None:
         nearest = nearest_first(self.latest.summary, self.latest.verdicts)
         if not nearest:
-            self._end("not settled", f"Not settled: {self.latest.verdicts.headline}")
+            self._end(*endings.nothing_to_improve(self.latest.verdicts))
             return
         replicas = replicas_words(self.latest, nearest[0])
         ending, sentence = endings.nothing_left(nearest[0], self.record.rounds, replicas)

@@ -42,7 +42,7 @@ improve:
     - {name: better, url: "http://127.0.0.1:1/v1", model: m2, expected: 0.5}
     - {name: other, url: "http://127.0.0.1:1/v1", model: m3}
 """
-TRUTH = {"base": 200.0, "tuned": 800.0, "better": 350.0, "worse": 790.0, "other": 900.0}
+TRUTH = {"base": 500.0, "tuned": 800.0, "better": 350.0, "worse": 790.0, "other": 900.0}
 SEEDS = StoredRun(
     variants=("base", "tuned"),
     latencies=TRUTH,
@@ -109,6 +109,15 @@ def test_the_best_expectation_is_tried_and_ships(tmp_path: Path) -> None:
     assert section is not None and "x 0.50" in section.rounds[0].rows[0]
     again = load_experiment(tmp_path / "run" / "improve" / "round-1" / "experiment.yaml")
     assert again == experiment.model_copy(update={"variants": again.variants})
+
+
+def test_a_variant_that_keeps_its_limits_and_gains_nothing_is_to_be_reconsidered(
+    tmp_path: Path,
+) -> None:
+    gainless = replace(SEEDS, latencies={"base": 200.0, "tuned": 300.0})
+    record, experiments = rounds(gainless.write(tmp_path / "run"), TRUTH)
+    assert (record.ending, exit_of(record), experiments) == ("reconsider", Exit.DONT_SHIP, [])
+    assert record.sentence.startswith("Reconsider: Keep base: it meets every objective; tuned")
 
 
 def test_nothing_helps_and_the_end_asks_to_reconsider(tmp_path: Path) -> None:

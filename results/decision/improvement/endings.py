@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from foundation.format import duration
 from results.decision.improvement.record import Ending, ImproveRound, TriedRemedy
 from results.decision.verdict import binding_of
-from results.summary import VariantVerdict
+from results.summary import VariantVerdict, Verdicts
 
 _SHOWN = ("SHIP", "DON'T SHIP")
 _OPTIONS = "what is left is a looser limit, another model, or not to tune"
@@ -22,6 +22,13 @@ def ships(verdict: VariantVerdict, rounds: int) -> str:
     """A variant may ship."""
     took = f"After {rounds} round{'s' if rounds > 1 else ''}: " if rounds else ""
     return f"{took}{verdict.headline}"
+
+
+def nothing_to_improve(verdicts: Verdicts) -> tuple[Ending, str]:
+    """No variant that could be improved is short of its limits, and none is to ship."""
+    if verdicts.recommended == verdicts.baseline:
+        return "reconsider", f"Reconsider: {verdicts.headline}"
+    return "not settled", f"Not settled: {verdicts.headline}"
 
 
 def nothing_left(
