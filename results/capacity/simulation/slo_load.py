@@ -146,5 +146,5 @@ class SloLoad:
         """The first run's requests, so far apart that none meets another."""
         demand = self.runs[0].load(lengths, 1.0)
         together = replace(demand, arrival=np.zeros(len(demand)))
-        apart = float(simulate(model, together, Replicas(len(demand))).last.max())
+        apart = float(simulate(model, together).last.max())
         return replace(demand, arrival=np.arange(len(demand)) * np.float64(apart))
