@@ -1,6 +1,7 @@
 """Reads YAML as people mean it: words stay words, `${NAME}` works anywhere, each field has a line.
 
-A key that stands twice is an error. So is an alias within itself, aliases that unfold into more
+A key is the word that stands there: `on` and `off` too, which YAML 1.1 reads as true and false. A
+key that stands twice is an error. So is an alias within itself, aliases that unfold into more
 than a person could mean, and nesting without end.
 """
 
@@ -18,6 +19,7 @@ _TEXT, _WHOLE, _DATE = (
     "tag:yaml.org,2002:int",
     "tag:yaml.org,2002:timestamp",
 )
+_MERGE = "tag:yaml.org,2002:merge"
 _MOST_VALUES = 100_000
 _LONGEST_NUMBER = 300
 
@@ -40,6 +42,8 @@ class AsWritten(yaml.SafeLoader):
         """A mapping. Raises yaml.YAMLError for a key that stands twice."""
         _check_keys(node)
         for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                key.tag = _TEXT
             if key.value in _WORDS and isinstance(value, yaml.SequenceNode):
                 for word in value.value:
                     if isinstance(word, yaml.ScalarNode):
@@ -92,7 +96,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
     """Raises yaml.YAMLError for a key that stands twice: YAML would silently take the last."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+        if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
             if key.value in lines:
                 first = lines[key.value]
                 raise _Problem(

@@ -1,4 +1,4 @@
-"""The reference of the experiment file names every key there is."""
+"""The reference of the experiment file names every key there is, and its examples are taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from dyno.experiment.schema import Experiment
+from dyno.experiment.yaml_lines import read_yaml
 from foundation.section import Section
+from loadgen.config import Stage
 from results.config import SLO_METRICS
 
 REFERENCE = (Path(__file__).resolve().parents[2] / "docs" / "experiment.md").read_text()
@@ -47,3 +49,16 @@ def test_every_slo_metric_is_explained() -> None:
     assert not [
         name for name in SLO_METRICS if name not in words and not set(name.rsplit("_", 1)) <= words
     ]
+
+
+STAGES = REFERENCE.partition("A stage is one offered load")[2].partition("\n## ")[0]
+EXAMPLES = [text for text in re.findall(r"`([^`]*\{[^`]*)`", STAGES) if not text.startswith('{"')]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_a_stage_is_taken(example: str) -> None:
+    """A whole stage, or a key of one."""
+    given = read_yaml(example)
+    assert isinstance(given, dict)
+    keys = given if example.startswith("{") else {"rate": 8, "duration": "60s", **given}
+    Stage.model_validate(keys)

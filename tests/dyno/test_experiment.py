@@ -258,6 +258,16 @@ def test_labels_are_the_words_that_stand_there(tmp_path: Path, labels: tuple[str
     assert load(tmp_path, loaded.as_yaml()).quality.labels == labels
 
 
+def test_keys_are_the_words_that_stand_there(tmp_path: Path) -> None:
+    text = GOOD.replace("rate: 2.0,", "rate: 2.0, bursts: {on: 2s, off: 8s},")
+    text = text.replace("prompts:\n", "prompts:\n  yes: '{input}'\n  1: '{input}'\n")
+    loaded = load(tmp_path, text)
+    bursts = loaded.workload.stages[0].bursts
+    assert bursts is not None and (bursts.on, bursts.off) == (2.0, 8.0)
+    assert list(loaded.prompts) == ["yes", "1", "short"]
+    assert load(tmp_path, loaded.as_yaml()) == loaded
+
+
 def test_minutes_and_seconds_are_not_taken_for_a_count(tmp_path: Path) -> None:
     text = GOOD.replace("requests: 200", "requests: 1:30")
     with pytest.raises(
