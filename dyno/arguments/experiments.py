@@ -95,9 +95,9 @@ def demo(
     no_live: flags.NoLive = False,
     out: flags.Out = Path("runs"),
 ) -> None:
-    """Run an example on a small real model, offline: fine-tune, quantize, serve, load, decide.
+    """Run an example on a small real model: fine-tune, quantize, serve, load, decide.
 
-    It needs 2 CPU cores.
+    It needs 2 CPU cores, no model hub, and a package index the first time.
     """
     from dyno.commands.run import RunOutput, run_demo
 

@@ -169,9 +169,11 @@ PlannedTrace = Annotated[
     typer.Option("--trace", help="Recorded traffic to plan for, in place of --peak-rate."),
 ]
 Headroom = Annotated[
-    str | None, typer.Option(help="The share of each replica kept free; 20% if left out.")
+    str | None, typer.Option(help="The share of each replica kept free; the experiment's or 20%.")
 ]
-Spare = Annotated[int | None, typer.Option(help="Replicas beyond those needed; 1 if left out.")]
+Spare = Annotated[
+    int | None, typer.Option(help="Replicas beyond those needed; the experiment's or 1.")
+]
 Burst = Annotated[
     str | None, typer.Option(help="The traffic of a moment over its minute's rate, such as 1.5.")
 ]

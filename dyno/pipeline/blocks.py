@@ -45,7 +45,8 @@ class LoadBlock:
     `workload`: the experiment's, or a probe's. `place`: its place in a mix. `tokenizer`: the folder
     of the one that counts answers if the server does not. `identity`: that of the journal.
     `share`: what this host sends of it, and `shared_start` when all hosts begin.
-    `on_one`: of replicas, the first gets all requests.
+    `on_one`: this machine sends it, and of replicas the first gets all requests, so that all stamps
+    are of one clock and one engine.
     """
 
     variant: str
@@ -118,7 +119,7 @@ class LoadBlock:
             identity=self.identity,
             share=self.share,
             shared_start=self.shared_start,
-            nodes=tuple(nodes),
+            nodes=() if self.on_one else tuple(nodes),
         )
 
 

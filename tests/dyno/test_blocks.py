@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.blocks import LoadBlock, MixedBlock, missing_blocks, stage_blocks
 from dyno.pipeline.prepared import Prepared
+from foundation.http.endpoint import Endpoint
 from foundation.run.layout import RunDirectory
 from foundation.run.records import Prompt
+from loadgen.sending.nodes.node import Node
 
 WHOLE = Path(__file__).resolve().parents[1] / "data/run-0.1/load/int8/probe-general/block-01.jsonl"
 RATE = {"name": "open", "rate": 5, "requests": 4}
@@ -108,3 +111,16 @@ def test_variants_whose_server_failed_are_left_out(tmp_path: Path, failed: list[
     (mix, *_) = missing_blocks(prepared(tmp_path, [MIX]), ["a", "b"], run)
     rest = mix.without(failed)
     assert sorted(rest.journals if rest else []) == sorted({"a", "b"} - set(failed))
+
+
+def test_a_load_on_one_engine_is_sent_by_one_machine(tmp_path: Path) -> None:
+    """Its stamps show the engine's steps, so they must be of one clock."""
+    of = prepared(tmp_path, [RATE])
+    stage = of.experiment.workload.stages[0]
+    [block] = stage_blocks(of, ["a"], RunDirectory(tmp_path / "run"), stage, 1)
+    assert isinstance(block, LoadBlock)
+    endpoints = {"a": Endpoint("a", "http://127.0.0.1:1/v1", "m")}
+    nodes = [cast(Node, object())] * 2
+    assert [
+        len(each.plan(endpoints, nodes).nodes) for each in (block, replace(block, on_one=True))
+    ] == [2, 0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.dyno import stored_runs
+from tests.dyno.command_tables import commands
 
 
 def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -25,6 +26,7 @@ def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 COMMANDS = (
     "run",
+    "improve",
     "finetune",
     "quantize",
     "serve",
@@ -48,6 +50,10 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert shown.returncode == 0
     for command in COMMANDS:
         assert f" {command} " in shown.stdout
+
+
+def test_every_command_is_known_here() -> None:
+    assert sorted(COMMANDS) == sorted(commands())
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:

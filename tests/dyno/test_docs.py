@@ -1,4 +1,4 @@
-"""The reference of the experiment file names every key there is, and its examples are taken."""
+"""The pages name every key, option and file there is, and what they show as an example is taken."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import msgspec
 import pytest
 
 from dyno.experiment.schema import Experiment
 from dyno.experiment.yaml_lines import read_yaml
+from foundation.run import layout
+from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from foundation.section import Section
 from loadgen.config import Stage
 from results.config import SLO_METRICS
+from tests.dyno import command_tables
 
-REFERENCE = (Path(__file__).resolve().parents[2] / "docs" / "experiment.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+REFERENCE = (DOCS / "experiment.md").read_text()
+RUN_DIRECTORY = (DOCS / "run-directory.md").read_text()
 
 
 def sections(annotation: Any) -> set[type[Section]]:
@@ -62,3 +68,27 @@ def test_every_example_of_a_stage_is_taken(example: str) -> None:
     assert isinstance(given, dict)
     keys = given if example.startswith("{") else {"rate": 8, "duration": "60s", **given}
     Stage.model_validate(keys)
+
+
+def test_the_options_of_every_command_are_those_of_the_code() -> None:
+    """To update the page: python -m tests.dyno.command_tables"""
+    written = command_tables.written_tables(command_tables.DOCS.read_text(encoding="utf-8"))
+    assert written == command_tables.tables()
+
+
+def test_every_file_of_a_run_directory_is_listed() -> None:
+    tree = RUN_DIRECTORY.split("```")[1]
+    run = layout.RunDirectory(Path("NAME"))
+    files = {
+        path.name
+        for name, each in vars(layout.RunDirectory).items()
+        if isinstance(each, property) and isinstance(path := getattr(run, name), Path)
+    }
+    assert [name for name in files if not re.search(rf"(?<![\w-]){re.escape(name)}", tree)] == []
+
+
+@pytest.mark.parametrize("record", [JournalHeader, RequestRecord, JournalEnd])
+def test_every_field_of_a_journal_is_explained(record: type[msgspec.Struct]) -> None:
+    journals = RUN_DIRECTORY.partition("## Journals")[2].partition("\n## ")[0]
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", journals))))
+    assert [name for name in record.__struct_fields__ if name not in words] == []
