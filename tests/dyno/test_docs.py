@@ -92,3 +92,10 @@ def test_every_field_of_a_journal_is_explained(record: type[msgspec.Struct]) -> 
     journals = RUN_DIRECTORY.partition("## Journals")[2].partition("\n## ")[0]
     words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", journals))))
     assert [name for name in record.__struct_fields__ if name not in words] == []
+
+
+def test_every_section_of_the_report_is_explained() -> None:
+    template = DOCS.parent / "results" / "report" / "templates" / "report.html"
+    titles = re.findall(r"<h2[^>]*>([^<{]+)</h2>", template.read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "report.md").read_text(encoding="utf-8").split())
+    assert titles and [title for title in titles if title not in page] == []
