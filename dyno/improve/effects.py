@@ -18,14 +18,17 @@ from results.summary import Difference, Estimate, VariantSummary
 
 @dataclass(frozen=True)
 class Effect:
-    """The factors on the metric that bound, and on the score."""
+    """The factors on the metric that binds, and on the score."""
 
     metric: Estimate
     score: Estimate
 
 
 def effects(run: MeasuredRun, round_: ImproveRound) -> Mapping[str, Effect]:
-    """By variant of the round; over the paired blocks of the two variants, with 95 % intervals."""
+    """The effect of each variant of a round, over the blocks that it and the changed one pair in.
+
+    Intervals are of 95 %.
+    """
     prompts = read_prompts(run.directory.path)
     against = replace(run.inputs, baseline=round_.variant)
     summary = summarise(against, read_measured(run.inputs, prompts), prompts)
@@ -41,7 +44,10 @@ def effects(run: MeasuredRun, round_: ImproveRound) -> Mapping[str, Effect]:
 
 
 def _difference(variant: VariantSummary, metric: str) -> Difference | None:
-    """That of the metric of an objective; of costs, per request; of scores, the score's own."""
+    """The difference in an objective's metric.
+
+    That of a cost is per request; that of a limit on quality is of the score itself.
+    """
     if metric.startswith("cost_"):
         return variant.differences.get("cost_per_request")
     if metric in ("quality", "quality_change"):
@@ -53,7 +59,7 @@ def _difference(variant: VariantSummary, metric: str) -> Difference | None:
 
 
 def _factor(difference: Difference | None) -> Estimate:
-    """One more than the relative difference."""
+    """The factor that a relative difference means: one more than it."""
     if difference is None:
         return absent("not measured")
     relative = difference.relative

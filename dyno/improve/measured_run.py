@@ -46,7 +46,10 @@ class MeasuredRun:
 
     @classmethod
     def read(cls, directory: RunDirectory) -> MeasuredRun:
-        """From the run's journals; it writes nothing. Raises BadInput for a run without one."""
+        """Reads the journals of a run and judges it; writes nothing.
+
+        Raises BadInput for a run without a journal.
+        """
         experiment = load_experiment(directory.experiment)
         inputs = run_inputs(directory, experiment)
         summary = analyse(inputs)
@@ -142,7 +145,7 @@ def folders_by_identity(runs: Sequence[RunDirectory]) -> dict[str, Path]:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name of a file, which nobody writes again; a copy where the disk has no such."""
+    """Links a file, which nobody writes again. Copies it where the disk has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -45,7 +45,7 @@ _EXITS: dict[Ending | None, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT
 
 
 def exit_of(improvement: Improvement) -> Exit:
-    """0 where a variant ships, 1 to reconsider, 2 where it is not settled."""
+    """The exit code: 0 where a variant ships, 1 to reconsider, 2 where it is not settled."""
     return _EXITS.get(improvement.ending, Exit.INCONCLUSIVE)
 
 
@@ -66,7 +66,7 @@ def shipping(run: MeasuredRun) -> VariantVerdict | None:
 
 
 def check_improvable(run: MeasuredRun) -> None:
-    """Raises BadInput for a run that nothing can be improved by."""
+    """Raises BadInput for a run by whose verdicts no remedy can be chosen."""
     path, validity = run.directory.path, run.summary.validity
     if validity.level == "INVALID":
         reason = next((r for r in validity.reasons if "INVALID" in r), validity.reasons[0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _MOST_S = 1e8
-"""More than the system's timer need take: three years."""
+"""The longest time that the system's timer is set to, s: three years."""
 
 
 @contextmanager

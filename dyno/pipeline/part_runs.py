@@ -29,7 +29,7 @@ _OF_A_HOST = frozenset(
 
 @dataclass(frozen=True)
 class PartRun:
-    """The directory of one part, and what it says of itself."""
+    """The directory of one part, with its record and its experiment."""
 
     run: RunDirectory
     record: PartRecord
@@ -158,7 +158,7 @@ def _check_together(one: PartRun, two: PartRun) -> None:
 
 
 def _settings(part: PartRun) -> dict[str, Any]:
-    """Those of the experiment, but for what the journals' identity has: contents, not places."""
+    """The settings of the experiment, less those whose contents the journals' identity holds."""
     settings = part.experiment.model_dump(
         mode="json", exclude={"data": True, "workload": {"dataset", "stages", "tokenizer"}}
     )

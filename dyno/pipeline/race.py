@@ -26,8 +26,8 @@ class StageRace:
     """The rounds of the judged stage. A round is one block of each variant that is left.
 
     What the journals hold is replayed with the same looks, so a race that was interrupted goes on
-    as if nothing had happened. `look`: judges the blocks so far. `over`: whether no look may follow
-    the next one that could be the last.
+    as if nothing had happened. `look`: judges the blocks so far. `over`: whether the next look
+    that may be the last is the last.
     """
 
     prepared: Prepared

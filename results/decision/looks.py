@@ -68,24 +68,27 @@ class LookPlan:
         return (*self.before, *self.verdicts[:-1])
 
     def breaks(self) -> float:
-        """Of one variant at one look: the probability of a false "breaks an objective"."""
+        """The probability of a false "breaks an objective" of one variant at one look."""
         return ALPHA * FOR_BREAKS / self.variants / max(len(self.departures), 1)
 
     def worse(self) -> float:
-        """Of one variant and one rival at one look: the probability of a false "worse"."""
+        """The probability of a false "worse" of one variant and one rival at one look."""
         each = ALPHA * FOR_WORSE / self.variants / max(len(self.departures), 1)
         return each / max(self.variants - 1, 1)
 
     def limits(self) -> float:
-        """Of one rival at one look: the probability that a limit is falsely shown to be kept."""
+        """The probability that a limit is falsely shown to be kept, of one rival at one look."""
         return ALPHA * FOR_LIMITS / self.variants / max(len(self.departures), 1)
 
     def shares(self) -> float:
-        """The same for limits on shares of requests, in the whole race."""
+        """The same for limits on shares of requests, of one rival in the whole race."""
         return ALPHA * FOR_SHARES / self.variants
 
     def ship(self, block: int, candidates: int) -> float:
-        """Of one variant at one look, with so many that are not shown to break an objective."""
+        """The probability of a false SHIP of one variant at one look.
+
+        `candidates`: how many variants are not shown to break an objective.
+        """
         kept = KEPT if len(self.before) else 1.0
         if block in self.before:
             return ALPHA * (1 - kept) / len(self.before) / max(candidates, 1)

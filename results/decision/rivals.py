@@ -154,7 +154,7 @@ class _RivalPair:
         return Bounds(log(ends.low), log(ends.high)) if ends.low > 0 else None
 
     def _number(self, metric: str, tail: float) -> Bounds | None:
-        """A time or a rate; None if a block has none, since a rival's worst may have none."""
+        """The bounds of a time or a rate; None if a block, maybe a rival's worst, lacks it."""
         sides = self.ours, self.rival
         values = np.array(
             [

@@ -73,7 +73,7 @@ def test_every_example_of_a_stage_is_taken(example: str) -> None:
 def test_the_options_of_every_command_are_those_of_the_code() -> None:
     """To update the page: python -m tests.dyno.command_tables"""
     written = command_tables.written_tables(command_tables.DOCS.read_text(encoding="utf-8"))
-    assert written == command_tables.tables()
+    assert written == command_tables.tables(), "run: python -m tests.dyno.command_tables"
 
 
 def test_every_file_of_a_run_directory_is_listed() -> None:

@@ -86,6 +86,6 @@ class JointClock:
 
 
 def joint_clock(drifts: Sequence[ClockDrift]) -> JointClock:
-    """What the clocks of one node or more have in common."""
+    """The clocks of one node or more, taken together."""
     bounds = sorted((drift.bound_ns for drift in drifts), reverse=True)
     return JointClock(sum(bounds[:2]), max(drift.step_ns for drift in drifts))

@@ -1,4 +1,4 @@
-"""The workers of a block on its nodes, and what their parts have in common."""
+"""The workers of a block on its nodes, and the one clock that their parts are put on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def node_workers(plan: BlockPlan, journal: Path) -> list[NodeWorker]:
 
 
 def machines_of(workers: Sequence[NodeWorker]) -> Machines | None:
-    """What the workers' parts become on this machine's clock; None where no block has begun."""
+    """How the workers' parts lie on this machine's clock; None where no block has begun."""
     origin = workers[0].origin if workers else None
     if origin is None:
         return None

@@ -18,8 +18,8 @@ from loadgen.sending.worker_task import PART, WorkerMessage, WorkerTask, decoded
 class NodeWorker:
     """A job on `node` that sends its share of a block; its journal comes home at its end.
 
-    The node's clock is measured before the block and after it. `drift` is what came out, None
-    until both are known. `origin`: the block's, on our clock, once it has begun.
+    The node's clock is measured before the block and after it: `drift`, None until both offsets
+    are known. `origin`: the block's, on our clock, once it has begun.
     """
 
     drift: ClockDrift | None = None

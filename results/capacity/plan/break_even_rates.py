@@ -46,7 +46,7 @@ class CostLine:
 
 
 def break_even_rates(lines: Sequence[CostLine], peak: float) -> list[BreakEvenRate]:
-    """For each two variants, from what traffic on the one that is cheaper in the end is so.
+    """The rate from which on one variant costs no more than another, for each two that have one.
 
     Variants that cost the same at every rate have no entry.
     """

@@ -47,7 +47,7 @@ class Accelerator(Section):
 
 
 class Catalogue(Section):
-    """The file."""
+    """The contents of a catalogue's file."""
 
     accelerators: tuple[Accelerator, ...] = Field(min_length=1)
 

@@ -33,7 +33,7 @@ class ReplicaPrice:
         request: Estimate,
         servers_own: int | None = None,
     ) -> ReplicaPrice:
-        """By the hour where there is such a price, else by the request where requests have one.
+        """The price by the hour where there is one, else by the request where requests have one.
 
         `accelerator_hour`: a catalogue's price of the measured accelerator. `request`: the
         variant's measured cost per request. `servers_own`: the accelerators that its server has.

@@ -26,7 +26,7 @@ def investments(
     capacities: Mapping[str, VariantCapacity],
     prices: Mapping[str, ReplicaPrice],
 ) -> list[Investment]:
-    """A page for each variant that was tuned, against the baseline."""
+    """Whether each variant that was tuned pays, against the baseline."""
     kinds = {record.name: record.kind for record in inputs.variants}
     return [
         _investment(variant, summary, inputs, plan, capacities, prices)

@@ -14,9 +14,9 @@ Ending = Literal["ships", "reconsider", "not settled", "time over", "rounds over
 
 
 class KnownEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """What a kind of remedy did once on this machine, as a factor on what bound.
+    """What a kind of remedy did once on this machine, as a factor on what binds.
 
-    `about`: what bound ("latency", "cost" ...), or "score" for what it did to the score. `expected`
+    `about`: what binds ("latency", "cost" ...), or "score" for what it did to the score. `expected`
     is 1 where nothing was expected. Of what is better when higher, both are inverses.
     """
 
@@ -27,7 +27,7 @@ class KnownEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TriedRemedy(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy, the `variant` that it made, and its effect on the metric that bound.
+    """A remedy, the `variant` that it made, and its effect on the metric that binds.
 
     Effects are factors: the metric of this variant over that of the variant it changes, under the
     same load in the same blocks. `published`: as this run or the literature (`source`) has it;

@@ -25,7 +25,7 @@ _DOCUMENTATION = "vLLM's documentation, Optimization and Tuning"
 
 
 def compile_(case: BindingCase) -> Remedy | None:
-    """For a server that does not compile; one with an adapter on a CPU can't."""
+    """Compiles a model whose server does not. With an adapter on a CPU a server can't."""
     if case.record.kind == "url" or not case.slow or _served(case).get("enforce_eager") is not True:
         return None
     if case.record.kind == "adapter" and not case.inputs.settings.accelerated:
@@ -44,7 +44,7 @@ def compile_(case: BindingCase) -> Remedy | None:
 
 
 def step_budget(case: BindingCase) -> Remedy | None:
-    """Tokens of prompts and answers that share a step."""
+    """Changes how many tokens of prompts and answers share a step."""
     budget = 2048 if case.about in ("tpot", "itl") else 16384
     if case.record.kind == "url" or not case.slow or _options(case).get(_BUDGET) == budget:
         return None
@@ -66,7 +66,7 @@ def step_budget(case: BindingCase) -> Remedy | None:
 
 
 def speculate(case: BindingCase) -> Remedy | None:
-    """For answers that may repeat their prompt: drafts cost nothing but their check."""
+    """Drafts tokens from the prompt, which an answer may repeat. A draft costs only its check."""
     if case.record.kind == "url" or not case.slow or case.about in ("prefill", *WAITING):
         return None
     drafts = any(name.partition(".")[0] == _SPECULATION for name in _options(case))
@@ -105,7 +105,10 @@ def _with_option(case: BindingCase, name: str, value: YamlValue) -> dict[str, Ya
 
 
 def replicas(case: BindingCase) -> Remedy | None:
-    """Takes away waiting: where times bind, or where requests fail because they waited too long."""
+    """Adds replicas, which take away waiting.
+
+    It applies where times bind, or where requests fail because they waited too long.
+    """
     rate, overloaded = case.stage.offered_rate, case.stage.held is False
     late = (
         sum(case.stage.failures.get(name, 0) for name in OVERLOAD)

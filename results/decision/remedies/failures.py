@@ -33,7 +33,7 @@ _WHAT_TO_DO = {
 
 
 def failures(case: BindingCase) -> Remedy | None:
-    """Where failures bind, or are too many for what binds to be judged."""
+    """Looks for the cause of failures that bind, or that keep what binds from being judged."""
     if not case.stage.failures or not (
         case.about == "error_rate" or case.is_rate or not case.bounded
     ):
@@ -57,7 +57,7 @@ def failures(case: BindingCase) -> Remedy | None:
 
 
 def references(case: BindingCase) -> Remedy | None:
-    """Where there is nothing to score answers by."""
+    """Gives the prompts references, where there is nothing to score answers by."""
     if case.about not in ("quality", "change") or case.binding.value.value is not None:
         return None
     return Remedy(

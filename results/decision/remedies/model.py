@@ -17,7 +17,7 @@ _SCORES = "E. Kurtic et al., Give Me BF16 or Give Me Death?, 2024 (score)"
 
 
 def merge(case: BindingCase) -> Remedy | None:
-    """For a served adapter, where a faster model would help."""
+    """Merges a served adapter, where a faster model would help."""
     if case.record.kind != "adapter" or not case.hardware:
         return None
     work, source = _merging(case)
@@ -88,7 +88,7 @@ def _made_anew(
 def _quantized(
     case: BindingCase, method: str, suffix: str, work: RequestWork, words: Advice, *, keeps: float
 ) -> Remedy | None:
-    """For a model in full precision, where a faster one would help."""
+    """Quantizes a model in full precision, where a faster one would help."""
     if case.record.kind in ("quantized", "url") or not case.hardware:
         return None
     patch = case.changed(suffix, quantize=method)
@@ -96,7 +96,7 @@ def _quantized(
 
 
 def eight_bits(case: BindingCase) -> Remedy | None:
-    """Weights and activations, on any machine."""
+    """Quantizes weights and activations to 8 bits, on any machine."""
     words = Advice(
         remedy="Quantize: 8-bit weights and activations, or 4-bit weights",
         why=(
@@ -114,7 +114,7 @@ def eight_bits(case: BindingCase) -> Remedy | None:
 
 
 def fp8(case: BindingCase) -> Remedy | None:
-    """Only accelerators compute in FP8."""
+    """Quantizes to FP8, in which only accelerators compute."""
     if not case.inputs.settings.accelerated:
         return None
     words = Advice(
@@ -128,7 +128,10 @@ def fp8(case: BindingCase) -> Remedy | None:
 
 
 def four_bits(case: BindingCase) -> Remedy | None:
-    """Where decoding is bound by memory: on accelerators. CPUs unpack 4 bits at a cost."""
+    """Quantizes weights to 4 bits, where memory limits decoding: on accelerators.
+
+    CPUs unpack 4 bits at a cost.
+    """
     if not case.inputs.settings.accelerated:
         return None
     words = Advice(
@@ -141,7 +144,7 @@ def four_bits(case: BindingCase) -> Remedy | None:
 
 
 def prune(case: BindingCase) -> Remedy | None:
-    """For a model of ours with all its layers."""
+    """Prunes a quarter of the layers of a model that dyno serves and that has all of them."""
     if case.record.kind == "url" or not case.hardware or "prune" in case.keys:
         return None
     words = Advice(
@@ -162,7 +165,7 @@ def prune(case: BindingCase) -> Remedy | None:
 
 
 def distil(case: BindingCase) -> Remedy | None:
-    """Where time or cost binds."""
+    """Distils into half of the layers, where time or cost binds."""
     if not (case.slow or case.about == "cost") or "distil" in case.keys:
         return None
     words = Advice(

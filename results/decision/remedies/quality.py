@@ -9,7 +9,7 @@ _BITS_KEPT = 0.98
 
 
 def gentler_quantization(case: BindingCase) -> Remedy | None:
-    """For a quantized model: 8 bits for 4, else none."""
+    """Quantizes less: 8 bits instead of 4, else not at all."""
     if case.about not in ("quality", "change") or case.record.kind != "quantized":
         return None
     # Eight bits are less only where four are recorded; not to quantize always is.
@@ -42,7 +42,7 @@ def gentler_quantization(case: BindingCase) -> Remedy | None:
 
 
 def milder_tuning(case: BindingCase) -> Remedy | None:
-    """For what tuning forgot."""
+    """Tunes more gently, where tuning forgot something."""
     if case.about != "change" or not case.trained_here:
         return None
     epochs, rank = _trained(case, "epochs", 1), _trained(case, "rank", 16)
@@ -66,7 +66,7 @@ def milder_tuning(case: BindingCase) -> Remedy | None:
 
 
 def more_training(case: BindingCase) -> Remedy | None:
-    """For a score under its floor."""
+    """Trains more, where the score is under its floor."""
     if case.about != "quality" or not case.trained_here:
         return None
     limit = _trained(case, "limit", 0)

@@ -19,7 +19,7 @@ _NOT_BY_ANSWERS = (
 
 
 def fewer_tokens(case: BindingCase) -> Remedy | None:
-    """Only for answers longer than the baseline's: a limit takes back that growth."""
+    """Limits answers that are longer than the baseline's: a limit takes back that growth."""
     grown = case.stage.differences.get("output_tokens_mean")
     extra = grown.absolute.value if grown else None
     tokens = case.mean("output_tokens_mean")
@@ -57,7 +57,7 @@ def fewer_tokens(case: BindingCase) -> Remedy | None:
 
 
 def shorter_prompt(case: BindingCase) -> Remedy | None:
-    """Where the prompt makes a good part of what binds; nobody but its author can shorten it."""
+    """Shortens a prompt that makes a good part of what binds. Only its author can."""
     tokens, share = case.mean("input_tokens_mean"), case.prompt_share
     if not tokens or share < 0.1 or not _prompt_counts(case):
         return None
@@ -93,7 +93,7 @@ _CHARACTERS = 4.0
 
 
 def other_style(case: BindingCase) -> Remedy | None:
-    """A prompt style of the experiment that is shorter than the variant's own."""
+    """Asks in a prompt style of the experiment that is shorter than the variant's own."""
     styles, own = case.inputs.settings.styles, case.variant.prompt_style
     tokens = case.mean("input_tokens_mean")
     if not tokens or own not in styles or not _prompt_counts(case):
