@@ -254,6 +254,6 @@ ComparisonGate = Annotated[
     typer.Option(
         "--gate",
         help="With two runs: exit 0 only if all is compared and nothing is worse; 1 worse, "
-        "2 unsettled, 3 nothing compared.",
+        "2 unsettled or INVALID, 3 nothing to compare.",
     ),
 ]
