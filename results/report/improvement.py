@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.format import ABSENT, between, change
+from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
 from foundation.run.layout import IMPROVE_FILE
 from results.decision.improvement.endings import effect_text
@@ -81,9 +82,14 @@ class ImprovementSection:
 
 
 def improvement_section(run: Path) -> ImprovementSection | None:
-    """From the run's `improve.json`; None without a readable one with a round or an ending."""
+    """The section of the run's `improve.json`; None without a round or an ending in it.
+
+    Of a damaged file it says why it can't be read.
+    """
     record = read_json(run, IMPROVE_FILE, Improvement)
-    if not isinstance(record, Improvement) or not (record.rounds or record.sentence):
+    if isinstance(record, Damage):
+        return ImprovementSection(HEADINGS, [], str(record), "", [])
+    if record is None or not (record.rounds or record.sentence):
         return None
     return ImprovementSection(
         HEADINGS,

@@ -17,6 +17,7 @@ from foundation.format import between, capital, change, plain, points, quantity,
 from foundation.printable import visible
 from foundation.run.journal import read_prompts
 from results.capacity.plan.capacity_plan import CapacityPlan
+from results.measures.doubt import some
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import profile, recovery, samples
@@ -225,7 +226,7 @@ def _requests(summary: Summary) -> str:
     stages = [s for v in summary.variants if (s := stage_of(v)) is not None]
     sent = plain(sum(s.sent for s in stages), 0)
     failed = plain(sum(sum(s.failures.values()) for s in stages), 0)
-    return f"{sent} requests over {len(summary.variants)} variants, {failed} failed"
+    return f"{sent} requests over {some(len(summary.variants), 'variant')}, {failed} failed"
 
 
 def _validity_text(summary: Summary) -> str:

@@ -21,6 +21,7 @@ from foundation.run.records import RequestRecord
 from foundation.run.requests import columns_of
 from results.analysis import analyse
 from results.measures.counter_samples import read_counter_samples
+from results.report.improvement import improvement_section
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 from tests.results.test_journal import columns
 
@@ -283,6 +284,15 @@ def test_damaged_telemetry_is_named(tmp_path: Path, content: bytes) -> None:
         "telemetry/base.parquet: can't be read" in note
         for note in analyse(inputs(tmp_path, ["base"])).notes
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"rounds": 1}'])
+def test_damaged_rounds_are_named(tmp_path: Path, content: bytes) -> None:
+    assert improvement_section(tmp_path) is None
+    (tmp_path / "improve.json").write_bytes(content)
+    section = improvement_section(tmp_path)
+    assert section is not None and section.sentence.startswith("improve.json: can't be read")
+    assert not section.rounds
 
 
 def test_telemetry_of_other_columns_is_named(tmp_path: Path) -> None:
