@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from serve.placement import (
     shared_cores_note,
     sharing,
 )
-from serve.ray_cluster import running_cluster
+from serve.ray_cluster import address_variables, running_cluster
 from serve.variant import ServedVariant
 from serve.vllm import arguments, lora
 from serve.vllm.engine_options import CommandLine, check_engine_options
@@ -349,6 +350,8 @@ def _servers(
     )
     memory = estimate_memory(first, config, device, dtype.dtype)
     variables = arguments.device_variables(device)
+    if config.executor == "ray":
+        variables |= address_variables(device.cluster, os.environ)
     plan = ServerPlan(first.name, group.variants, line, memory, dtype, first.template, variables)
     if count == 1:
         return [plan]

@@ -12,7 +12,7 @@ from serve.config import ServeConfig, VariantServe
 from serve.device import Device
 from serve.placement import check_accelerators, own_accelerators, replica_cores, sharing
 from serve.plan import check_fits
-from serve.ray_cluster import RayCluster, cluster_of, running_cluster
+from serve.ray_cluster import RayCluster, address_variables, cluster_of, running_cluster
 from serve.vllm.memory import CPU_RUNTIME_BYTES, MemoryEstimate, estimate_memory
 from serve.vllm.parallel import check_executor, parallel_options
 from tests.serve.test_settings import GB, absent, common
@@ -97,6 +97,15 @@ def test_rays_nodes_count_as_far_as_they_are_alive() -> None:
     assert cluster_of([]) == RayCluster(0, 0, 0)
 
 
+def test_servers_go_to_the_cluster_that_was_asked_unless_the_user_names_one() -> None:
+    cluster = RayCluster(nodes=1, accelerators=1, largest=1, address="10.0.0.1:6379")
+    assert address_variables(cluster, {"HOME": "/root"}) == {"RAY_ADDRESS": "10.0.0.1:6379"}
+    assert address_variables(cluster, {"RAY_ADDRESS": ""}) == {"RAY_ADDRESS": "10.0.0.1:6379"}
+    assert address_variables(cluster, {"RAY_ADDRESS": "ray://10.0.0.2:10001"}) == {}
+    assert address_variables(replace(cluster, address=""), {}) == {}
+    assert address_variables(None, {}) == {}
+
+
 def test_the_sizes_and_the_executor_are_vllms_own_options() -> None:
     assert parallel_options(config()) == []
     assert parallel_options(
@@ -150,7 +159,8 @@ def test_a_running_cluster_is_asked_in_a_child(monkeypatch: pytest.MonkeyPatch) 
 
     ray.init(address="local", num_cpus=1, num_gpus=3, include_dashboard=False, log_to_driver=False)
     try:
-        monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-        assert running_cluster() == RayCluster(nodes=1, accelerators=3, largest=3)
+        address = ray.get_runtime_context().gcs_address
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert running_cluster() == RayCluster(1, accelerators=3, largest=3, address=address)
     finally:
         ray.shutdown()
