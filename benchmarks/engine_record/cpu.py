@@ -35,7 +35,9 @@ def main(file: Path) -> None:
     plugin = next(iter(entry_points(group="vllm.stat_logger_plugins", name=PLUGIN))).load()
     config = SimpleNamespace(
         scheduler_config=SimpleNamespace(async_scheduling=False),
-        parallel_config=SimpleNamespace(distributed_executor_backend="mp"),
+        parallel_config=SimpleNamespace(
+            distributed_executor_backend="mp", pipeline_parallel_size=1
+        ),
     )
     record = plugin(config, [0])
     details = SchedulerIterationDetails(7, 1, 36, 3, 3, 33.2)

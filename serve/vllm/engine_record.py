@@ -93,6 +93,7 @@ class ParallelConfig(Protocol):
     """What the record reads of vLLM's class of this name."""
 
     distributed_executor_backend: object
+    pipeline_parallel_size: int
 
 
 class VllmConfig(Protocol):
@@ -145,9 +146,11 @@ class EngineRecord:
         _keep_steps_out_of_the_log()
         self._clock = WallClock()
         # Else vLLM times only the part of a step in which its engine waits for the outcome.
+        parallel = config.parallel_config
         self._whole_steps = (
             not config.scheduler_config.async_scheduling
-            and config.parallel_config.distributed_executor_backend == "mp"
+            and parallel.pipeline_parallel_size == 1  # more stages have a step each under way
+            and parallel.distributed_executor_backend in ("mp", "ray")
         )
         self._lines = AppendedLines(file, self._stop)
         now = self._clock.read()

@@ -25,7 +25,7 @@ STEPS = "vllm.v1.metrics.loggers"
 KEY = request_key(44_820_000_000_000, 17)
 CONFIG = SimpleNamespace(
     scheduler_config=SimpleNamespace(async_scheduling=False),
-    parallel_config=SimpleNamespace(distributed_executor_backend="mp"),
+    parallel_config=SimpleNamespace(distributed_executor_backend="mp", pipeline_parallel_size=1),
 )
 
 
@@ -178,18 +178,33 @@ def test_a_dummy_step_is_left_out_and_one_without_an_outcome_ends_now(file: Path
     assert isinstance(step, EngineStep) and step.ended_ns == clocks.monotonic
 
 
-@pytest.mark.parametrize(("overlap", "backend"), [(True, "mp"), (None, "uni"), (False, None)])
+@pytest.mark.parametrize(
+    ("overlap", "backend", "stages", "is_whole"),
+    [
+        (False, "mp", 1, True),
+        (False, "ray", 1, True),
+        (True, "mp", 1, False),
+        (True, "ray", 1, False),
+        (None, "uni", 1, False),
+        (False, None, 1, False),
+        (False, "mp", 2, False),
+        (False, "ray", 2, False),
+    ],
+)
 def test_a_part_of_a_step_is_no_steps_time(
-    file: Path, clocks: Clocks, overlap: bool | None, backend: str | None
-):
+    file: Path, clocks: Clocks, overlap: bool | None, backend: str | None, stages: int,
+    is_whole: bool,
+):  # fmt: skip
     config = SimpleNamespace(
         scheduler_config=SimpleNamespace(async_scheduling=overlap),
-        parallel_config=SimpleNamespace(distributed_executor_backend=backend),
+        parallel_config=SimpleNamespace(
+            distributed_executor_backend=backend, pipeline_parallel_size=stages
+        ),
     )
     record = EngineRecord(config)
     record.record(scheduler(), None)
     step = lines_of(record, file)[-1]
-    assert isinstance(step, EngineStep) and step.elapsed_ns is None
+    assert isinstance(step, EngineStep) and (step.elapsed_ns is not None) == is_whole
 
 
 @pytest.mark.parametrize("jump_ns", [1_500_000_000, -500_000_000, -3_600_000_000_000])
