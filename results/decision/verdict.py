@@ -8,7 +8,7 @@ is measured or estimated here.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from math import copysign, log
+from math import copysign, inf, log
 
 from msgspec.structs import replace
 
@@ -245,20 +245,31 @@ def _ranked(
     if not ready:
         return []
     best = max(ready, key=lambda v: v.metrics["quality"].value or 0.0).metrics["quality"]
+    costs = {variant.variant: variant.metrics["cost_per_request"].value for variant in ready}
+    cheapest = min((cost for cost in costs.values() if cost), default=1.0)
 
     def rank(variant: VariantSummary) -> tuple[bool, bool, bool, float, float]:
         stage, quality = variant.at_judged_stage, variant.metrics["quality"].value or 0.0
         latency = stage.metrics["latency_mean"].value if stage else None
-        cost = variant.metrics["cost_per_request"].value
         return (
             quality < (best.low or 0.0),
             variant.variant in gainless,
             variant.variant == summary.baseline,
-            round(log(cost), 1) if cost else 0.0,
+            _steps_dearer(costs[variant.variant], cheapest),
             latency if latency is not None else float("inf"),
         )
 
     return [variant.variant for variant in sorted(ready, key=rank)]
+
+
+def _steps_dearer(cost: float | None, cheapest: float) -> float:
+    """By how many steps of a tenth of a logarithm a cost is above the cheapest one.
+
+    So the order is the same in every currency. An unknown cost comes last, nothing to pay first.
+    """
+    if cost is None:
+        return inf
+    return round(log(cost / cheapest), 1) if cost else -inf
 
 
 def _overall(
