@@ -7,6 +7,7 @@ of its id.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,16 +17,35 @@ from typing import Any
 import numpy as np
 
 Record = dict[str, Any]
+SEARCH = re.compile(r"search-\d\d")
+"""The stages of a search, whose probes are in no number."""
 
 
 @dataclass
 class Block:
-    """The records due inside, before and after one journal's window, and the window's end in ns."""
+    """The records due inside, before and after one journal's window, and its ends in ns.
+
+    `replicas`: how many servers answered, by the header.
+    """
 
     records: list[Record]
     warm_up: list[Record]
     ramp_down: list[Record]
+    since: int
     until: int
+    replicas: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """The length of the window."""
+        return (self.until - self.since) / 1e9
+
+    @property
+    def completed(self) -> int:
+        """The answers that ended well inside the window, whenever they were due."""
+        everything = (*self.warm_up, *self.records, *self.ramp_down)
+        ended = [record["done_ns"] for record in everything if record["failure"] is None]
+        return sum(at is not None and self.since <= at < self.until for at in ended)
 
 
 @dataclass
@@ -43,6 +63,23 @@ class Facts:
     def planned(self) -> int:
         """The number of requests due inside the windows."""
         return len(self.records)
+
+    @property
+    def completed(self) -> int:
+        """The answers that ended well inside the windows."""
+        return sum(block.completed for block in self.blocks)
+
+    @property
+    def seconds(self) -> float:
+        """The length of the windows together."""
+        return sum(block.seconds for block in self.blocks)
+
+    def hourly(self, dollars: float, accelerators: int) -> float | None:
+        """Dollars per answer, where each accelerator of each replica costs so much an hour."""
+        paid = sum(
+            block.seconds * block.replicas * accelerators * dollars / 3600 for block in self.blocks
+        )
+        return paid / self.completed if self.completed else None
 
     @property
     def succeeded(self) -> int:
@@ -155,6 +192,8 @@ def read_run(run: Path) -> RunFacts:
     """The facts of each variant under each load that has a readable journal."""
     facts: RunFacts = {}
     for file in sorted((run / "load").glob("*/*/block-*.jsonl")):
+        if SEARCH.fullmatch(file.parts[-2]):
+            continue
         if (block := _block(file)) is not None:
             facts.setdefault((file.parts[-3], file.parts[-2]), Facts()).blocks.append(block)
     return facts
@@ -184,7 +223,7 @@ def _block(file: Path) -> Block | None:
         if "ended_ns" in each and "id" not in each:
             end = each
             break
-        if _is_record(each):
+        if is_record(each):
             records.setdefault(each["id"], each)
     start, ends = header["window_start_ns"], [header["window_end_ns"]]
     seen = [
@@ -200,7 +239,9 @@ def _block(file: Path) -> Block | None:
         records=[record for at, record in due if start <= at < until],
         warm_up=[record for at, record in due if at < start],
         ramp_down=[record for at, record in due if at >= until],
+        since=start,
         until=until,
+        replicas=header.get("replicas", 1),
     )
 
 
@@ -212,6 +253,7 @@ def _object(line: bytes) -> Record | None:
     return content if isinstance(content, dict) else None
 
 
-def _is_record(each: Record) -> bool:
+def is_record(each: Record) -> bool:
+    """Whether a line is a record as documented."""
     due = each.get("scheduled_ns")
     return isinstance(each.get("id"), int) and isinstance(due, int) and due >= 0

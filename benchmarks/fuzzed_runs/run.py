@@ -15,11 +15,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from rich.console import Console
 
 from benchmarks.fuzzed_runs.checks import check
+from benchmarks.fuzzed_runs.draws import RandomRun
 from benchmarks.fuzzed_runs.facts import read_run
+from benchmarks.fuzzed_runs.kinds import add_kinds
+from benchmarks.fuzzed_runs.parts import PARTS
+from benchmarks.fuzzed_runs.races import race
+from benchmarks.fuzzed_runs.relations import RELATIONS, again
 from benchmarks.fuzzed_runs.runs import write_run
+from benchmarks.fuzzed_runs.shares import is_whole
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import decide
 from dyno.terminal.capacity import show_capacity
@@ -36,12 +43,30 @@ NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")
 def fuzz(folder: Path, seed: int) -> list[str]:
     """All faults in the conclusions from the run of one seed."""
     write_run(folder, seed)
+    kinds = RandomRun(folder, np.random.default_rng([seed, 1]))
+    add_kinds(kinds)
     try:
+        if kinds.chance(0.2) and read_run(folder):
+            race(folder)
         return [*_through(folder), *check(folder)]
     except BadInput as error:
         return [] if _nothing_there(folder) else [f"refused: {error}"]
     except Exception:
         return [f"crashed: {traceback.format_exc(limit=-3)}"]
+
+
+def related(folder: Path, seed: int) -> list[str]:
+    """All faults in what follows where the decided run of a seed is changed in a known way."""
+    if not is_whole(folder) or not (folder / "summary.json").is_file():
+        return []
+    rng = np.random.default_rng([seed, 2])
+    known = [again] if (folder / "race.json").is_file() else [*RELATIONS, *PARTS]
+    relation = known[int(rng.integers(len(known)))]
+    try:
+        faults = relation(folder, folder.with_name(relation.__name__), rng)
+        return [f"{relation.__name__}: {each}" for each in faults]
+    except Exception:
+        return [f"{relation.__name__} crashed: {traceback.format_exc(limit=-3)}"]
 
 
 def _nothing_there(folder: Path) -> bool:
@@ -111,7 +136,9 @@ def main() -> None:
     began, faulty = time.monotonic(), 0
     for seed in range(first, first + runs):
         with tempfile.TemporaryDirectory() as folder:
-            faults = fuzz(Path(folder) / "run", seed)
+            run = Path(folder) / "run"
+            faults = fuzz(run, seed)
+            faults += related(run, seed)
         faulty += bool(faults)
         for each in faults:
             print(f"seed {seed}: {each}", flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.fuzzed_runs.checks import check
-from benchmarks.fuzzed_runs.run import fuzz
+from benchmarks.fuzzed_runs.run import fuzz, related
 
 SEEDS = range(10)
 SEEN_WELL = 3008
@@ -19,6 +19,7 @@ SEEN_WELL = 3008
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_concluded_or_said_against_the_journals(tmp_path: Path, seed: int) -> None:
     assert fuzz(tmp_path / "run", seed) == []
+    assert related(tmp_path / "run", seed) == []
 
 
 @pytest.fixture(scope="module")
