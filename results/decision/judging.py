@@ -131,11 +131,16 @@ def unless_it_grew(spec: ObjectiveSpec, judged: Judged, stage: StageData) -> Jud
 
 
 def _not_held(stage: StageData) -> str | None:
-    """Why an offered load is not shown to have been held, None where it is."""
+    """Why an offered load is not shown to have been held, None where it is.
+
+    What speaks against it is a reason of the stage's validity, which tells it once for all
+    objectives. Only of blocks that are not of one load, and of none, validity says something else.
+    """
     if stage.held.value is False:
-        return f"the offered load was not held: {stage.held.reason}"
+        return "the server did not keep up with the offered load"
     if stage.held.value is None and stage.offered_rate is not None:
-        return f"it is not known whether the load was held: {stage.held.reason}"
+        why = f": {stage.held.reason}" if stage.differs or not stage.n else ""
+        return f"it is not known whether the server kept up with the offered load{why}"
     return None
 
 

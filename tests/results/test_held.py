@@ -264,10 +264,25 @@ def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(
     assert stage.held is None and stage.validity.level == "SUSPECT"
     [verdict] = judge(summary, run).variants
     assert verdict.decision == "INCONCLUSIVE"
-    assert (
-        "it is not known whether the load was held: requests arrived for 5.0 s a block"
-        in verdict.objectives[0].sentence
+    assert verdict.objectives[0].sentence == (
+        "latency p95 (limit: 60.0 s) can't be judged: it is not known whether the server kept up "
+        "with the offered load"
     )
+
+
+def test_why_a_load_was_not_held_is_said_once_however_many_objectives_it_leaves_open(
+    tmp_path: Path,
+) -> None:
+    write_prompts(tmp_path, {"q": "yes"})
+    for block in range(1, 11):
+        requests = [request(i, "q", 200.0 * i, 12_000 - 200.0 * i) for i in range(26)]
+        write_journal(tmp_path, "base", block, requests, window_ms=(0, 5_200), offered_rate=5.0)
+    run = inputs(tmp_path, ["base"], Goals({"latency_p95": "60s", "error_rate": "5%"}))
+    [verdict] = judge(analyse(run), run).variants
+    assert [o.outcome for o in verdict.objectives] == ["unsettled", "unsettled"]
+    why = "requests arrived for 5.0 s a block"
+    [reason] = [reason for reason in verdict.reasons if why in reason]
+    assert reason.startswith("SUSPECT: ")
 
 
 @pytest.mark.parametrize(("t", "grew"), [(2.6, True), (2.1, False)])
