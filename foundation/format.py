@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import floor, isclose, isfinite, log10
@@ -205,6 +206,11 @@ def shortened(words: str, most: int = 200) -> str:
         for letter in " ".join(words.split())
     )
     return flat if len(flat) <= most else f"{flat[:most]}..."
+
+
+def argument(path: object) -> str:
+    """A path as a shell takes it in a command that a person copies."""
+    return shlex.quote(str(path))
 
 
 def capital(text: str) -> str:

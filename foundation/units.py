@@ -63,7 +63,8 @@ def _unsigned(value: object, what: str, thousands: bool = False) -> tuple[Decima
     """Number and unit, zero or more. A plus sign would mark a relative number."""
     number, unit = _split(value, what, thousands)
     if number < 0:
-        raise ValueError(f"write {what}, zero or more, not {value!r}")
+        least = "" if "above zero" in what else ", zero or more"
+        raise ValueError(f"write {what}{least}, not {value!r}")
     if str(value).strip().removeprefix("$").strip().startswith("+"):
         raise ValueError(f"write {what}, without a sign, not {value!r}")
     return abs(number), unit

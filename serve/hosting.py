@@ -240,7 +240,9 @@ class Hosting:
         self, servers: Sequence[VllmServer], elsewhere: Sequence[Endpoint], partly: bool
     ) -> list[Endpoint]:
         """Start the servers; returns the endpoints elsewhere as `reach` settled them."""
-        self._progress.stage("start servers", len(servers) + len(elsewhere), "servers")
+        count = len(servers) + len(elsewhere)
+        what = "start servers" if servers else "reach servers"
+        self._progress.stage(what, count, "server" if count == 1 else "servers")
         limit = asyncio.Semaphore(self._plan.starts_together)
         reaching = [asyncio.ensure_future(self._reach_one(endpoint)) for endpoint in elsewhere]
         starting = [

@@ -128,7 +128,7 @@ def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
     process = start("run", str(file), cwd=tmp_path)
     output, _ = process.communicate(timeout=800)
     assert process.returncode == 0, output
-    assert output.count("start servers: 1 servers") == 3
+    assert output.count("start servers: 1 server\n") == 3
     check_journals(run)
     check_results(run, output)
     assert "turns" in (run / "report.md").read_text()

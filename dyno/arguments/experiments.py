@@ -34,7 +34,12 @@ def run(
     from dyno.commands.dry_run import dry_run_file, dry_run_resumed
     from dyno.commands.run import RunOutput, StoppingRule, resume_run, run_file
 
-    if (experiment is None) == (resume is None):
+    if experiment is not None and resume is not None:
+        raise BadInput(
+            f"--resume goes on with the experiment of {resume} as it is there; leave {experiment} "
+            "out, or edit the run's experiment.yaml"
+        )
+    if experiment is None and resume is None:
         raise BadInput(
             "name an experiment file, or a run to go on with: "
             "dyno run experiment.yaml, dyno run --resume RUN"

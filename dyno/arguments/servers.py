@@ -226,6 +226,10 @@ def search(
     elif url is not None:
         if model is None:
             raise BadInput("with --url, write --model: the name its server knows the model by")
+        if not slo:
+            raise BadInput(
+                "with --url, write --slo: what each request must keep, such as --slo ttft_p95=500ms"
+            )
         target = Target(url=url, model=model, api_key_env=api_key_env)
         source = PromptSource(
             prompt=prompt,

@@ -17,6 +17,7 @@ from dyno.pipeline.variants import write_variants
 from dyno.terminal.engine_model import show_models
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
+from foundation.format import argument
 from foundation.run.layout import RunDirectory
 from foundation.units import format_seconds
 from loadgen.event_loop import run as run_loop
@@ -89,7 +90,9 @@ def _calibrate(run: OpenedRun, names: Sequence[str], budget_s: float) -> Mapping
     try:
         return run_loop(calibrate_variants(run, names, budget_s))
     except KeyboardInterrupt:
-        run.progress.log(f"interrupted; go on with: dyno calibrate-model {run.directory.path}")
+        run.progress.log(
+            f"interrupted; go on with: dyno calibrate-model {argument(run.directory.path)}"
+        )
         raise
 
 

@@ -15,11 +15,13 @@ from dyno.commands.report import read_summary
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.decide import run_inputs
+from dyno.terminal.lines import print_line
 from dyno.terminal.progress import open_console
 from dyno.terminal.streams import print_utf8
 from foundation.errors import BadInput, Exit
 from foundation.files.atomic_write import write_whole
 from foundation.files.folder_lock import check_free
+from foundation.format import ABSENT
 from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory, existing_run
 from foundation.units import parse_change
@@ -38,6 +40,7 @@ EXITS = {
     "unsettled": Exit.INCONCLUSIVE,
     "nothing compared": Exit.BAD_INPUT,
 }
+UNSETTLED_SHOWN = 6
 _COLOURS = {"worse": "red", "better": "green", "unsettled": "yellow", "not compared": "yellow"}
 
 
@@ -146,11 +149,15 @@ def _show_table(comparison: RunComparison) -> None:
         table.add_row(Text(place(each)), each.label, *cells(each), outcome)
     if comparison.changes:
         console.print(table)
-    lines = [f"{place(each)}: {each.sentence}" for each in news(comparison)]
+    unsettled = [each for each in news(comparison) if each.outcome == "unsettled"]
+    left_out = unsettled[UNSETTLED_SHOWN:]
+    lines = [f"{place(each)}: {each.sentence}" for each in news(comparison) if each not in left_out]
+    if left_out:
+        lines.append(f"{len(left_out)} more unsettled; --markdown says why of each")
     lines += [f"{title.lower()}: {text}" for title, texts in sections(comparison) for text in texts]
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(comparison.headline, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for line in dict.fromkeys(lines):
+        print_line(console, line)
+    print_line(console, comparison.headline, hanging="", style="bold")
 
 
 def _show_json(comparison: RunComparison) -> None:
@@ -191,7 +198,7 @@ def show_side_by_side(runs: Sequence[Path]) -> None:
     console.print(table)
     for name, summary in summaries:
         for reason in summary.validity.reasons:
-            console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"{name}: {reason}")
 
 
 def _row_cells(metrics: MetricsTable, key: str) -> list[str]:
@@ -199,4 +206,13 @@ def _row_cells(metrics: MetricsTable, key: str) -> list[str]:
     row = next((row for row in metrics.rows if row.key == key), None)
     if row is None:
         return ["-"] * len(metrics.variants)
-    return [f"{cell.value} {row.unit}" for cell in row.cells]
+    return [_with_unit(cell.value, row.unit) for cell in row.cells]
+
+
+def _with_unit(value: str, unit: str) -> str:
+    """A value that stands alone: "$0.147 per 1,000", "268 ms"; no unit for a value that lacks."""
+    if value == ABSENT or not unit:
+        return value
+    if unit.startswith("$"):
+        return f"${value}{unit.removeprefix('$')}"
+    return f"{value} {unit}"

@@ -25,6 +25,7 @@ from dyno.pipeline.run import pace_here
 from dyno.pipeline.search_plan import check_search
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.setting_words import differing_settings
+from dyno.terminal.lines import print_line
 from dyno.terminal.progress import PlainProgress, open_console
 from foundation.files.folder_lock import check_free
 from foundation.format import duration, percent
@@ -74,7 +75,9 @@ def show_dry_run(
         for line in changes(prepared, directory):
             progress.log(line)
     stages = estimate_stages(prepared, plan, pace_here(prepared, plan, progress))
-    for table in (_stages(experiment.name, stages), artifacts, _servers(plan, experiment)):
+    on_resolution = _resolution_notes(experiment, pilot)
+    servers = [_servers(plan, experiment)] if plan.servers else []
+    for table in (_stages(experiment.name, stages), artifacts, *servers):
         console.print(table)
     notes_on_requests = [
         f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines
@@ -84,10 +87,11 @@ def show_dry_run(
         *plan.notes,
         *notes_on_requests,
         *_search_notes(experiment),
-        *_resolution_notes(experiment, pilot),
+        *on_resolution,
     ):
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    console.print("everything checks out; nothing was started")
+        print_line(console, f"note: {note}")
+    asked = " nor asked" if any(variant.url for variant in experiment.variants) else ""
+    console.print(f"everything checks out; nothing was started{asked}")
 
 
 def _stages(name: str, stages: Sequence[StageEstimate]) -> Table:
@@ -156,7 +160,10 @@ def _servers(plan: ServePlan, experiment: Experiment) -> Table:
     """A row for each server, with the settings in which servers differ."""
     settings = differing_settings(experiment)
     table = Table("server", "variants", "memory", "dtype", title="Servers", title_justify="left")
-    table.add_column("settings")
+    if has_settings := any(
+        key.startswith("serve.") for of_variant in settings.values() for key in of_variant
+    ):
+        table.add_column("settings")
     for server in plan.servers:
         memory = f"{server.memory.total / 2**30:.1f} GiB"
         own = [
@@ -165,5 +172,6 @@ def _servers(plan: ServePlan, experiment: Experiment) -> Table:
             if key.startswith("serve.")
         ]
         variants = ", ".join(v.name for v in server.variants)
-        table.add_row(server.name, variants, memory, server.dtype.dtype, ", ".join(own))
+        texts = [server.name, variants, memory, server.dtype.dtype, ", ".join(own)]
+        table.add_row(*texts if has_settings else texts[:-1])
     return table

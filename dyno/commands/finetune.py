@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dyno.experiment.schema import Experiment
 from dyno.pipeline.opened_run import opened_run
 from dyno.pipeline.training import make_adapters
 from foundation.errors import BadInput
@@ -14,8 +15,12 @@ def train_adapter(experiment: Path, out: Path, launch: str | None) -> None:
 
     Raises BadInput for an experiment without a section finetune.
     """
-    with opened_run(experiment, out) as run:
-        if not run.prepared.trainings():
+
+    def some_training(whole: Experiment) -> Experiment:
+        if whole.finetune is None:
             raise BadInput(f"{experiment}: there is no section finetune")
+        return whole
+
+    with opened_run(experiment, out, change=some_training) as run:
         for adapter in make_adapters(run.prepared, run.directory, run.progress, launch_with=launch):
             run.progress.log(f"adapter: {adapter}")

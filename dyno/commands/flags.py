@@ -143,7 +143,8 @@ Launch = Annotated[
 ModelOrUrl = Annotated[
     str,
     typer.Argument(
-        help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1."
+        metavar="MODEL_OR_URL",
+        help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1.",
     ),
 ]
 BaselinePrompt = Annotated[str, typer.Option(help="The prompt.")]

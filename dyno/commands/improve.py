@@ -24,6 +24,7 @@ from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import show_results
 from foundation.errors import BadInput, Exit, SystemFailed
 from foundation.files.folder_lock import locked
+from foundation.format import argument
 from foundation.run.layout import existing_run
 from foundation.units import parse_seconds
 
@@ -63,7 +64,9 @@ def improve(
         try:
             record = rounds.run()
         except (KeyboardInterrupt, SystemFailed, OSError):
-            console.print(f"what is whole is kept; go on with: dyno improve {directory.path}")
+            console.print(
+                f"what is whole is kept; go on with: dyno improve {argument(directory.path)}"
+            )
             raise
         with progress_for(console, live=live) as progress:  # the report shows the rounds
             decide(directory, first.experiment, progress)

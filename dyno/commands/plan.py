@@ -23,6 +23,7 @@ from foundation.path_fields import resolved
 from foundation.run.journal import read_prompts
 from foundation.run.json_files import json_text, write_json
 from foundation.run.layout import RunDirectory, existing_run
+from foundation.wrong_values import wrong_value
 from results.analysis import summarise
 from results.capacity.plan.capacity_plan import CapacityPlan
 from results.capacity.plan.plan import plan_capacity
@@ -54,7 +55,7 @@ def show_plan(
         sys.stdout.write(json_text(capacity) + "\n")
     _check_some_plan(capacity)
     if not as_json:
-        show_capacity(open_console(), capacity)
+        show_capacity(open_console(), capacity, directory.plan)
 
 
 def audit_plan(run: Path, options: Mapping[str, object]) -> None:
@@ -139,7 +140,7 @@ def plan_config(section: PlanConfig | None, options: Mapping[str, object]) -> Pl
         return PlanConfig.model_validate({**written, **options})
     except ValidationError as error:
         problem = error.errors()[0]
-        message = problem["msg"].removeprefix("Value error, ")
+        message = wrong_value(problem)
         if problem["loc"]:
             message = f"{problem['loc'][0]}: {message}"
         field, _, reason = message.partition(": ")

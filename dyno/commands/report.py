@@ -13,6 +13,7 @@ from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import show_results
 from foundation.errors import BadInput
 from foundation.files.folder_lock import locked
+from foundation.format import argument
 from foundation.run.layout import RunDirectory, existing_run
 from results.summary import Summary, Verdicts
 
@@ -35,9 +36,9 @@ def read_summary(directory: RunDirectory) -> Summary:
         return msgspec.json.decode(file.read_bytes(), type=Summary)
     except FileNotFoundError:
         raise BadInput(
-            f"{file}: not there yet; make it with: dyno report {directory.path}"
+            f"{file}: not there yet; make it with: dyno report {argument(directory.path)}"
         ) from None
     except msgspec.MsgspecError as error:
         raise BadInput(
-            f"{file}: {error}; make it again with: dyno report {directory.path}"
+            f"{file}: {error}; make it again with: dyno report {argument(directory.path)}"
         ) from None

@@ -21,6 +21,7 @@ from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import outage, results_json, show_results
 from foundation.errors import SystemFailed
 from foundation.files.scratch import own_temporary_files
+from foundation.format import argument
 from foundation.run.layout import RunDirectory, existing_run, held_run
 from loadgen.sending.descriptors import allow_connections
 from results.summary import Summary, Verdicts
@@ -111,13 +112,12 @@ def run_experiment(
         try:
             summary, verdicts = run_pipeline(prepared, directory, progress, source)
         except (Interrupted, KeyboardInterrupt):
-            progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
+            progress.log(f"interrupted; go on with: dyno run --resume {argument(directory.path)}")
             raise KeyboardInterrupt from None
         except (SystemFailed, OSError):
             if directory.experiment.exists():
-                progress.log(
-                    f"what is whole is kept; go on with: dyno run --resume {directory.path}"
-                )
+                again = f"dyno run --resume {argument(directory.path)}"
+                progress.log(f"what is whole is kept; go on with: {again}")
             raise
     print_results(console, directory, prepared.experiment, (summary, verdicts), output)
     return summary, verdicts

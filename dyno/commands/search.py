@@ -23,7 +23,9 @@ from dyno.pipeline.variants import write_variants
 from dyno.terminal.progress import open_console
 from dyno.terminal.search import show_search
 from foundation.errors import BadInput, DynoError, Exit, SystemFailed
+from foundation.format import argument
 from foundation.run.layout import RunDirectory
+from foundation.wrong_values import wrong_value
 from loadgen.config import SearchConfig
 from loadgen.event_loop import run as run_loop
 from loadgen.sending.descriptors import allow_connections
@@ -64,7 +66,7 @@ class SearchFlags:
         except ValidationError as error:
             problem = error.errors()[0]
             flag = str(problem["loc"][0]).replace("_", "-")
-            raise BadInput(f"--{flag}: {problem['msg'].removeprefix('Value error, ')}") from None
+            raise BadInput(f"--{flag}: {wrong_value(problem)}") from None
         workload = experiment.workload.model_copy(update={"search": search})
         changed = experiment.model_copy(update={"workload": workload})
         check_search(changed)
@@ -112,7 +114,7 @@ def _search(run: OpenedRun) -> tuple[CapacitySearch, VariantSearches]:
     try:
         run_loop(load_in_rounds(prepared, serving, out, progress, timeline, searches))
     except (Interrupted, KeyboardInterrupt):
-        progress.log(f"interrupted; go on with: dyno search {out.path}")
+        progress.log(f"interrupted; go on with: dyno search {argument(out.path)}")
         raise KeyboardInterrupt from None
     return write_search(experiment, searches.records(prepared), out), searches
 
@@ -130,7 +132,7 @@ def _unfinished(problems: Mapping[str, DynoError], out: RunDirectory) -> DynoErr
     lines = [
         f"{name}: {str(problem).removeprefix(f'{name}: ')}" for name, problem in problems.items()
     ]
-    line = f"{'; '.join(lines)}; go on with: dyno search {out.path}"
+    line = f"{'; '.join(lines)}; go on with: dyno search {argument(out.path)}"
     failures = [each for each in problems.values() if isinstance(each, SystemFailed)]
     if not failures:
         return BadInput(line)

@@ -159,7 +159,7 @@ def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
     seen = pace.of("server", count, max(server.memory.weights for server in plan.servers))
     each = SERVER_START_S[pace.device]
     seconds = seen or Range(each.low * max(1.0, count / plan.starts_together), each.high * count)
-    what = f"{count} servers, {plan.residency}"
+    what = f"{count} server{'' if count == 1 else 's'}, {plan.residency}"
     return [StageEstimate("server", "serve", what, seconds, _basis(seen, pace))]
 
 
@@ -169,7 +169,7 @@ def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate
     stages = []
     for stage in workload.stages:
         n = planned_requests(stage.in_block(1), workload.seed, 1, workload.warmup)
-        size = f"{n} requests" if n else f"{stage.duration:g} s"
+        size = f"{n:,} requests" if n else f"{stage.duration:g} s"
         blocks = f"{workload.blocks} blocks x {len(variants)} variants"
         what = f"{stage.label}: {_offered(stage)}, {size} a block, {blocks}"
         parts = [_block(prepared, plan, pace, stage, n, variant) for variant in variants]

@@ -13,8 +13,11 @@ from dyno.experiment.grid import place_in_file
 from dyno.experiment.schema import Experiment
 from dyno.experiment.yaml_lines import line_of, read_yaml
 from foundation.errors import BadInput
+from foundation.format import argument
+from foundation.run.layout import RunDirectory
 from foundation.secrets import hide_keys, names_a_secret
 from foundation.section import Section, unknown_key
+from foundation.wrong_values import wrong_value
 from loadgen.config import RATE_KINDS
 
 S = TypeVar("S", bound=Section)
@@ -67,8 +70,19 @@ def _read_text(file: Path) -> str:
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: can't be read ({error})") from error
+    except IsADirectoryError:
+        raise BadInput(_of_folder(file)) from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{file}: no text; an experiment is a YAML file in UTF-8") from None
+    except OSError as error:
+        raise BadInput(f"{file}: can't be read ({error.strerror})") from error
+
+
+def _of_folder(folder: Path) -> str:
+    """What to write in place of a folder."""
+    if RunDirectory(folder).experiment.is_file():
+        return f"{folder}: a run; go on with it: dyno run --resume {argument(folder)}"
+    return f"{folder}: a folder; name the experiment's file in it"
 
 
 def _first_problem(
@@ -83,12 +97,10 @@ def _first_problem(
     path: list[int | str] = [
         part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)
     ]
-    message = problem["msg"].removeprefix("Value error, ")
+    message = wrong_value(problem)
     if problem["type"] == "extra_forbidden":
         message = unknown_key(str(path[-1]), _section_at(kind, path[:-1]))
-    elif problem["type"] == "missing":
-        message = "missing; it is required"
-    elif problem["type"] != "value_error":
+    elif problem["type"] not in ("value_error", "missing"):
         message += _wrong_value(path, problem["input"])
     if not path and ": " in message and " " not in (field := message.split(": ", 1)[0]):
         path, message = list(field.split(".")), message.split(": ", 1)[1]

@@ -24,9 +24,16 @@ from foundation.path_fields import FileOrName
 from foundation.run.records import PLAIN
 from foundation.section import Section, nearest
 from foundation.units import Seconds
+from foundation.wrong_values import wrong_value
 from loadgen.config import WorkloadConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
 from serve.config import ServeConfig
+
+
+def _not_empty(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("it is empty; write what to ask")
+    return prompt
 
 
 class DataConfig(Section):
@@ -41,7 +48,7 @@ class DataConfig(Section):
 
     train: FileOrName | None = None
     eval: FileOrName | None = None
-    prompt: str | None = None
+    prompt: Annotated[str, AfterValidator(_not_empty)] | None = None
     columns: dict[str, str] = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
@@ -196,7 +203,7 @@ class Experiment(Section):
         try:
             return self.finetune.of_variant(variant.finetune)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            problem = wrong_value(error.errors()[0])
             raise ValueError(f"{field}.finetune.{problem}") from None
 
     def serve_of(self, variant: VariantConfig) -> ServeConfig:
@@ -332,7 +339,7 @@ class Experiment(Section):
             problem = error.errors()[0]
             options = {"max_time": "--max-time: ", "change": "--resolution: "}
             option = next((options[key] for key in options if key in problem["loc"]), "--")
-            raise BadInput(f"{option}{problem['msg'].removeprefix('Value error, ')}") from None
+            raise BadInput(f"{option}{wrong_value(problem)}") from None
 
     def as_yaml(self) -> str:
         """YAML that reads back as this experiment.

@@ -24,6 +24,7 @@ from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import outage
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.scratch import own_temporary_files
+from foundation.format import argument
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory, held_run
 from loadgen.sending.descriptors import allow_connections
@@ -87,7 +88,7 @@ def measure_run(
         except (Interrupted, KeyboardInterrupt, SystemFailed, OSError) as error:
             if source is not None:
                 progress.log(
-                    f"go on with: dyno run --resume {directory.path}, then dyno improve "
+                    f"go on with: dyno run --resume {argument(directory.path)}, then dyno improve "
                     f"{directory.path}"
                 )
             if isinstance(error, Interrupted):

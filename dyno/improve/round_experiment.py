@@ -13,6 +13,7 @@ from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.relative_rates import reference_variants
 from dyno.pipeline.settings import written
 from foundation.errors import BadInput
+from foundation.wrong_values import wrong_value
 from foundation.yaml_values import YamlValue
 
 
@@ -23,7 +24,7 @@ def new_variant(keys: Mapping[str, YamlValue], names: Sequence[str]) -> VariantC
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
+        message = wrong_value(problem)
         raise BadInput(f"{field}: {message}" if field else message) from None
     taken = {name.casefold() for name in names}
     name, number = variant.name, 2
@@ -67,7 +68,7 @@ def round_experiment(
     try:
         return Experiment.model_validate(sections)
     except ValidationError as error:
-        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        problem = wrong_value(error.errors()[0])
         raise BadInput(_PLACE.sub("", problem)) from None
 
 

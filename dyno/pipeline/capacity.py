@@ -13,6 +13,7 @@ from dyno.experiment.loading import load_section
 from dyno.experiment.schema import Experiment
 from foundation.arrays import Floats
 from foundation.errors import BadInput
+from foundation.format import argument
 from foundation.path_fields import resolved
 from foundation.run.journal import Damage, Prompts, read_prompts
 from foundation.run.json_files import read_json
@@ -108,7 +109,7 @@ def searched_rates(run: RunDirectory, inputs: RunInputs) -> dict[str, SearchedRa
     """
     search = read_json(run.path, SEARCH_FILE, CapacitySearch)
     if isinstance(search, Damage):
-        raise BadInput(f"{run.search}: {search.why}; dyno search {run.path} writes it")
+        raise BadInput(f"{run.search}: {search.why}; dyno search {argument(run.path)} writes it")
     limits = {metric: limit.text for metric, limit in inputs.slo.limits.items()}
     if search is None or search.slo.items() != {k: limits.get(k) for k in search.slo}.items():
         return {}

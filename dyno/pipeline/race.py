@@ -9,6 +9,7 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.blocks import LoadBlock, MixedBlock, numbered_blocks
 from dyno.pipeline.prepared import Prepared
 from foundation.errors import BadInput
+from foundation.format import argument
 from foundation.progress import Progress
 from foundation.run.journal import Damage, journal_files
 from foundation.run.json_files import read_json, write_json
@@ -133,7 +134,9 @@ def read_race(out: RunDirectory, experiment: Experiment) -> Race | None:
     race = read_json(out.path, out.race.name, Race) if experiment.races else None
     why = race.why if isinstance(race, Damage) else race and _why_wrong(race, experiment)
     if why:
-        raise BadInput(f"{out.race}: {why}; `dyno run --resume {out.path}` writes it again")
+        raise BadInput(
+            f"{out.race}: {why}; `dyno run --resume {argument(out.path)}` writes it again"
+        )
     assert not isinstance(race, Damage)
     return race
 

@@ -1,14 +1,18 @@
-"""Prints a capacity plan in the report's words: all variants side by side, and the answer."""
+"""Prints a capacity plan in the report's words: all variants side by side, and the answer.
+
+What only concerns variants that the plan does not recommend stays in `plan.json`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.terminal.results import print_lines, show_validity
+from dyno.terminal.lines import print_line, print_lines, print_notes
 from foundation.format import dollars, rate_text, significant
 from results.capacity.plan.capacity_plan import CapacityPlan, VariantCapacity, WhatIf, WhatIfVariant
 from results.report.capacity.table import Fact, FactTable
@@ -17,23 +21,60 @@ from results.report.capacity.words import SCALED, capacity_words
 NONE = "-"
 
 
-def show_capacity(console: Console, plan: CapacityPlan) -> None:
-    """Prints the table, a line for each variant, what else is known, and the recommendation."""
+def show_capacity(console: Console, plan: CapacityPlan, file: Path) -> None:
+    """Prints the table, what else is known, and the recommendation. `file`: the plan's own."""
     words = capacity_words(plan)
-    print_lines(console, [f"{plan.name}: {words.lead}"])
+    print_line(console, f"{plan.name}: {words.lead}")
     console.print(_table(words.table))
-    print_lines(console, _pairs(words.sentences))
+    print_notes(console, words.table.notes, [*_more_may_be_held(plan), *words.table.remarks])
     _section(console, "a day", [line for v in plan.variants for line in _day(v)])
-    _section(console, "from what traffic on", words.break_even)
+    _section(console, "break-even", words.break_even)
     if words.scaled:
         console.print(_scaled_table(words.scaled))
     for answer in plan.what_if:
         console.print(_answer_table(answer))
     _section(console, "fine-tuning", _pairs(words.investments))
     _section(console, "audit", words.audits)
-    _section(console, "what the plan does not know", _pairs(words.unknown))
-    show_validity(console, plan.validity)
-    console.print(f"\n{words.answer}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    _section(console, "what the plan does not know", _doubts(plan, words.unknown))
+    console.print(f"all of it: {file}", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    print_line(console, words.answer, hanging="", style="bold")
+
+
+def _more_may_be_held(plan: CapacityPlan) -> list[str]:
+    """What the sign of a lower bound means, where the table has one."""
+    bounded = [v.variant for v in plan.variants if v.lower_bound and v.rate_per_replica is not None]
+    if not bounded:
+        return []
+    return [f"≥: more may be held, by {', '.join(bounded)}: no rate is known to break the SLO."]
+
+
+def _doubts(plan: CapacityPlan, unknown: Sequence[tuple[str, str]]) -> list[str]:
+    """What of the unknown bears on the recommended variant, and how much on others alone.
+
+    Everything, where no variant is recommended.
+    """
+    lines = [(names.split(", ") if names else [], line) for names, line in unknown]
+    if plan.validity.level != "VALID":
+        for reason in plan.validity.reasons:
+            lines.append((_variants_in(reason, plan), reason))
+    shown = [
+        (names, line)
+        for names, line in lines
+        if plan.recommended is None or not names or plan.recommended in names
+    ]
+    words = [
+        f"{', '.join(names)}: {line}" if names and not _variants_in(line, plan) else line
+        for names, line in shown
+    ]
+    if more := len(lines) - len(shown):
+        words.append(f"{more} more of variants that are not recommended")
+    return words
+
+
+def _variants_in(reason: str, plan: CapacityPlan) -> list[str]:
+    """The variant that a reason for doubt begins with; none for one of the whole run."""
+    return [v.variant for v in plan.variants if reason.startswith(f"{v.variant}, ")]
 
 
 def _section(console: Console, title: str, lines: Sequence[str]) -> None:
@@ -55,9 +96,6 @@ def _table(facts: FactTable) -> Table:
     for row in facts.rows:
         label = f"{row.label}, {row.unit}" if row.unit else row.label
         table.add_row(label, *map(_cell, row.cells))
-    notes = [f"{number}: {reason}" for number, reason in enumerate(facts.notes, start=1)]
-    table.caption = Text("\n".join(notes)) if notes else None
-    table.caption_justify = "left"
     return table
 
 
@@ -94,10 +132,12 @@ def _scaled_table(rows: Sequence[tuple[str, ...]]) -> Table:
 
 def _answer_table(answer: WhatIf) -> Table:
     table = Table("variant", title=Text(f"what if {answer.question}"), title_justify="left")
-    for heading in ("one replica holds", "replicas", "per month", ""):
+    rows = [_answer_cells(row) for row in answer.variants]
+    has_words = any(row[-1] for row in rows)
+    for heading in ("one replica holds", "replicas", "per month", *[""] * has_words):
         table.add_column(heading, justify="right" if heading else "left")
-    for row in answer.variants:
-        table.add_row(Text(row.variant), *_answer_cells(row))
+    for row, cells in zip(answer.variants, rows, strict=True):
+        table.add_row(Text(row.variant), *(cells if has_words else cells[:-1]))
     return table
 
 

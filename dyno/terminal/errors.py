@@ -7,6 +7,7 @@ import traceback
 from foundation.errors import DynoError, Exit, refused_by_system
 from foundation.printable import printable
 from foundation.secrets import hide_keys
+from foundation.wrong_values import words_for
 
 
 def explain(error: BaseException, *, debug: bool) -> int:
@@ -16,7 +17,8 @@ def explain(error: BaseException, *, debug: bool) -> int:
     if isinstance(error, BaseExceptionGroup):  # several tasks failed: the first ended them all
         return explain(error.exceptions[0], debug=debug)
     if callable(show := getattr(error, "show", None)):  # click's own message for a wrong option
-        vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
+        message = words_for(str(getattr(error, "message", "")))
+        vars(error).update(message=printable(hide_keys(message)))
         show()
         return Exit.BAD_INPUT
     known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else error

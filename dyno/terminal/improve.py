@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.terminal.results import print_lines
+from dyno.terminal.lines import print_lines
+from foundation.format import argument
 from foundation.run.layout import RunDirectory
 from results.decision.improvement.record import Improvement, ImproveRound
 from results.report.improvement import HEADINGS, round_table
@@ -36,7 +37,10 @@ def show_ending(console: Console, improvement: Improvement, run: RunDirectory) -
     measured = [each for each in improvement.rounds if each.headline is not None]
     if measured:
         folder = run.path / measured[-1].folder
-        lines = [f"the last round: {folder}/report.html, again: dyno run {folder}/experiment.yaml"]
+        lines = [
+            f"the last round: {folder}/report.html, "
+            f"again: dyno run {argument(folder / 'experiment.yaml')}"
+        ]
         print_lines(console, lines)
     console.print(
         f"report: {run.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dyno.terminal.lines import print_line, print_lines, print_notes
 from dyno.terminal.load_table import load_table
 from foundation.run.journal import Journal, read_journal
 from foundation.run.json_files import json_text
@@ -19,6 +20,7 @@ from results.report.capacity import searched
 from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
+from results.report.table import Table as MetricsTable
 from results.summary import (
     StageSummary,
     Summary,
@@ -45,7 +47,9 @@ def show_results(
 ) -> None:
     """Prints what a person wants to see when a run is done; with `excerpt`, one answer too."""
     console.print()
-    console.print(comparison_table(summary, verdicts))
+    metrics = rows(summary, verdicts)
+    console.print(comparison_table(summary, metrics))
+    print_notes(console, metrics.notes, metrics.remarks)
     if loads := load_table(summary):
         console.print(loads)
     _show_time_spent(console, summary)
@@ -55,9 +59,8 @@ def show_results(
     if any(verdict.objectives for verdict in verdicts.variants):
         for verdict in verdicts.variants:
             _show_verdict(console, verdict)
-        console.print(
-            f"\n{verdicts.headline}", style="bold", markup=False, highlight=False, soft_wrap=True
-        )
+        console.print()
+        print_line(console, verdicts.headline, hanging="", style="bold")
     if (search := searched.words(run.path)) is not None:
         console.print("highest rate that keeps the SLO", style="bold", highlight=False)
         print_lines(
@@ -105,9 +108,7 @@ def _show_notes(console: Console, summary: Summary) -> None:
             places_of.setdefault(note, []).append(place)
     lines = [f"{_first_few(places)}: {note}" for note, places in places_of.items()] + summary.notes
     for line in lines[:NOTES]:
-        console.print(
-            f"note: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        print_line(console, f"note: {line}", style="yellow")
     if len(lines) > NOTES:
         console.print(
             f"note: {len(lines) - NOTES} more in the report", style="yellow", highlight=False
@@ -151,9 +152,8 @@ def show_validity(console: Console, validity: Validity) -> None:
         print_lines(console, validity.reasons)
 
 
-def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
+def comparison_table(summary: Summary, metrics: MetricsTable) -> Table:
     """A row for each metric, a column for each variant, with differences to the baseline."""
-    metrics = rows(summary, verdicts)
     table = Table(
         header_style="bold",
         title=f"{summary.name}: baseline {summary.baseline}",
@@ -164,9 +164,6 @@ def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
     for row in metrics.rows:
         limit = [row.limit] if metrics.has_limits else []
         table.add_row(row.title, *map(_cell, row.cells), *limit)
-    notes = [f"{number}: {reason}" for number, reason in enumerate(metrics.notes, start=1)]
-    table.caption = "\n".join(notes) or None
-    table.caption_justify = "left"
     return table
 
 
@@ -189,18 +186,13 @@ def _show_verdict(console: Console, verdict: VariantVerdict) -> None:
         Text.assemble((name, "bold"), ": ", (verdict.decision, _COLOURS[verdict.decision]))
     )
     print_lines(console, [verdict.headline])
-    print_lines(console, [f"{_MARKS[o.outcome]} {o.sentence}" for o in verdict.objectives])
+    objectives = [f"{_MARKS[o.outcome]} {o.sentence}" for o in verdict.objectives]
+    print_lines(console, objectives, hanging=" " * 5)
     if verdict.question:
         print_lines(console, [verdict.question])
     print_lines(
         console, [f"try: {advice.remedy}: {advice.effect}" for advice in verdict.advice[:4]]
     )
-
-
-def print_lines(console: Console, lines: Sequence[str]) -> None:
-    """Prints indented lines, unwrapped and without markup."""
-    for line in lines:
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:

@@ -154,8 +154,9 @@ async def _negotiated(
             raise _NoApi(_in_words(endpoint, path, response))
         else:
             break
+    hint = endpoint.redacted(_hint(endpoint, response))
     raise SystemFailed(
-        f"{endpoint.variant}: no token could be generated{_hint(response)}",
+        f"{endpoint.variant}: no token could be generated{hint}",
         _in_words(endpoint, path, response),
     )
 
@@ -235,10 +236,16 @@ def _in_words(endpoint: Endpoint, path: str, response: Response) -> str:
     )
 
 
-def _hint(response: Response) -> str:
+def _hint(endpoint: Endpoint, response: Response) -> str:
     """What to do about a failure, if that is known."""
+    if "ConnectionRefusedError" in response.problem:
+        return f": nothing listens at {endpoint.base_url}; start the server, or write its own url"
+    if "gaierror" in response.problem or "DNSError" in response.problem:
+        return f": no host has the name in {endpoint.base_url}; write the server's own url"
     if "CERTIFICATE_VERIFY_FAILED" in response.problem:
         return ": its certificate is not trusted; name who signed it (ca_file), or write insecure"
+    if "ssl:default [None]" in response.problem or "WRONG_VERSION_NUMBER" in response.problem:
+        return f": no TLS at {endpoint.base_url}; a server without it has an http:// url"
     if response.status in (401, 403):
         return ": the server wants a key it knows; name its variable (api_key_env), or a header"
     if response.status == 200:

@@ -83,7 +83,7 @@ def _more(spec: ObjectiveSpec, judged: Judged, stage: StageSummary | None) -> st
         total = max(more.total, stage.planned + ceil(per_block))
         blocks = _blocks(total / per_block - stage.blocks, stage)
         at = "failing at this rate" if spec.metric == "error_rate" else "with this share"
-        return f"; about {total:,} requests {at} would settle it ({blocks})"
+        return f"; about {total:,} requests {at} would settle it: {blocks}"
     blocks = _blocks(more.total - stage.blocks, stage)
     return (
         f"; {blocks} would be enough to judge it"
@@ -96,8 +96,8 @@ def _blocks(count: float, stage: StageSummary) -> str:
     more = max(1, ceil(count))
     each = stage.window_s / stage.blocks
     return (
-        f"about {more:,} more block{'s' if more > 1 else ''} of this size, "
-        f"{duration(more * each)} of load"
+        f"about {more:,} more block{'s' if more > 1 else ''} of this size "
+        f"({duration(more * each)} of load)"
     )
 
 

@@ -103,12 +103,13 @@ class Column:
 class Table:
     """The rows under their columns: the metric, one per variant, and the limit if any is set.
 
-    A cell's `note` n refers to `notes[n - 1]`.
+    A cell's `note` n refers to `notes[n - 1]`. `remarks`: what is said of no cell alone.
     """
 
     columns: list[Column]
     rows: list[MetricRow]
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def variants(self) -> list[str]:
@@ -190,7 +191,7 @@ def rows(
     The table of the judged stage begins with the settings in which the variants differ, and the
     replicas where there are several. With
     `verdicts` it has limits and their outcomes. A metric with an objective is a row, measured or
-    not. Of `shown`, a metric that some variant has is a row; one that none has is a note.
+    not. Of `shown`, a metric that some variant has is a row; one that none has is a remark.
     """
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
@@ -213,10 +214,29 @@ def rows(
         reasons = (value.estimate.reason for value in values if value.estimate is not None)
         for reason in dict.fromkeys(reason for reason in reasons if reason):
             left_out.setdefault(reason, []).append(capital(summary.metrics[key].label))
-    notes += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
+    remarks = _unequal_blocks(summary, variants, stage)
+    remarks += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
     columns = [Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits]
-    return Table(columns, table, notes)
+    return Table(columns, table, notes, remarks)
+
+
+def _unequal_blocks(
+    summary: Summary, variants: Sequence[VariantSummary], stage: str | None
+) -> list[str]:
+    """Of which blocks the differences are, where a race ended for some variants before others.
+
+    Two values of a row then differ by something else than the difference that stands there.
+    """
+    if summary.race is None:
+        return []
+    blocks = [at.blocks for v in variants if (at := stage_of(v, stage)) is not None]
+    if len(set(blocks)) < 2:
+        return []
+    return [
+        f"A value is of all blocks of its variant, {min(blocks)} to {max(blocks)}; a difference is "
+        f"of the blocks that {summary.baseline} was measured in too."
+    ]
 
 
 def _settings(variants: Sequence[VariantSummary]) -> list[MetricRow]:

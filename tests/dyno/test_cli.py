@@ -100,6 +100,12 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
             "error: with a URL, write --model",
         ),
         (["baseline", "./no-model", "--prompt", "Q"], "error: model: './no-model' is no folder"),
+        (["baseline", "./no-model", "--prompt", " "], "error: --prompt: it is empty; write what"),
+        (["run", "e.yaml", "--resume", "runs/none"], "error: --resume goes on with the experiment"),
+        (
+            ["search", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"],
+            "error: with --url, write --slo: what each request must keep",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_3(

@@ -252,15 +252,16 @@ def test_the_table_and_the_markdown_say_what_the_json_says(
     runs = [str(BASE.write(tmp_path / "before")), str(failing.write(tmp_path / "after"))]
     _, printed, _ = dyno(capsys, monkeypatch, "compare", *runs, "--json")
     comparison = json.loads(printed)
+    monkeypatch.setattr("dyno.commands.compare.UNSETTLED_SHOWN", 0)
     code, table, _ = dyno(capsys, monkeypatch, "compare", *runs)
     assert code == 0  # without --gate
     _, text, _ = dyno(capsys, monkeypatch, "compare", *runs, "--markdown")
-    said = [
-        c["sentence"]
-        for c in comparison["changes"]
-        if c["outcome"] in ("worse", "better", "unsettled")
-    ]
-    assert said
+    said = [c["sentence"] for c in comparison["changes"] if c["outcome"] in ("worse", "better")]
+    unsettled = [c["sentence"] for c in comparison["changes"] if c["outcome"] == "unsettled"]
+    assert said and unsettled
+    assert not any(line in table for line in unsettled)
+    assert f"{len(unsettled)} more unsettled; --markdown says why of each" in table
+    assert all(markdown_text(line) in text for line in unsettled)
     kinds = ("validity", "settings", "notes")
     assert all(comparison[kind] for kind in kinds)
     for line in (
@@ -354,3 +355,4 @@ def test_side_by_side_leaves_a_place_where_a_run_lacks_the_metric(
     variants = len(cells) // 3
     assert cells[:variants] == cells[-variants:] == ["-"] * variants
     assert all("$" in cell for cell in cells[variants:-variants])
+    assert "— " not in table.replace("— │", "")

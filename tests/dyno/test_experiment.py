@@ -209,7 +209,7 @@ def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
     ("decided", "resolution", "time", "says"),
     [
         (False, "fast", None, "--resolution: write a change"),
-        (False, "0%", None, "--resolution: .*greater than 0"),
+        (False, "0%", None, "--resolution: write more than 0"),
         (False, "3%", "3", "--max-time: write a duration"),
         (False, None, "3m", "--max-time goes with"),
         (True, "3%", None, "--resolution: until_decided adds blocks by the verdict"),

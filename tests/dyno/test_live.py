@@ -279,4 +279,4 @@ def test_no_live_prints_plain_lines_on_a_terminal(tmp_path: Path) -> None:
     with Terminal(*command, cwd=tmp_path) as terminal:
         terminal.read_until("")
     assert terminal.process.returncode == 4
-    assert "start servers: 1 servers" in terminal.words and HIDE not in terminal.text
+    assert "reach servers: 1 server" in terminal.words and HIDE not in terminal.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,18 +10,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
+from rich.console import Console
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.audit import audit_stage, audited
 from dyno.pipeline.capacity import busiest_rates, with_traffic
 from dyno.pipeline.decide import run_inputs
+from dyno.terminal.capacity import show_capacity
 from foundation.errors import BadInput
 from foundation.run.layout import RunDirectory
 from loadgen.config import WorkloadConfig
 from results.capacity.plan.capacity_plan import Audit
 from results.config import PlanConfig
-from results.summary import Estimate
+from results.summary import Estimate, Validity
 from tests.dyno.stored_runs import StoredRun, dyno
+from tests.results.drawn_plan import drawn_plan
 
 SECTIONS = (
     "slo: {latency_p95: 300ms}\nbudget: {price: {accelerator_hour: $2}}\n"
@@ -256,3 +261,29 @@ def test_an_audits_journals_stand_beside_what_was_expected(
     code, _, error = plan()
     assert (code, "it holds the audits of this run" in error) == (3, True)
     file.unlink()
+
+
+def test_the_terminal_says_what_bears_on_the_recommended_variant_and_counts_the_rest() -> None:
+    drawn = drawn_plan()
+    best = drawn.recommended
+    assert best is not None and len(drawn.variants) == 5
+    named = [replace(v, notes=[f"of {v.variant} alone", "of all"]) for v in drawn.variants]
+    bounded = [replace(v, lower_bound=v.variant == best, contradiction=None) for v in named]
+    validity = Validity(
+        level="SUSPECT", reasons=[f"{v.variant}, rate-4: SUSPECT: late" for v in drawn.variants]
+    )
+    shown = io.StringIO()
+    plan = replace(drawn, variants=bounded, validity=validity, notes=["of the plan"])
+    show_capacity(Console(file=shown, width=140), plan, Path("runs/x/plan.json"))
+    printed = shown.getvalue()
+    for line in ("of the plan", "of all", f"{best}: of {best} alone", f"{best}, rate-4: SUSPECT"):
+        assert printed.count(f"  {line}") + printed.count(f": {line}") == 1, printed
+    others = [v.variant for v in drawn.variants if v.variant != best]
+    assert not any(f"of {name} alone" in printed or f"{name}, rate" in printed for name in others)
+    assert "8 more of variants that are not recommended" in printed
+    assert "all of it: runs/x/plan.json" in printed
+    assert f"≥: more may be held, by {best}: no rate is known to break the SLO." in printed
+
+
+def test_what_is_planned_for_is_said_in_the_numbers_that_were_written(plan: Plan) -> None:
+    assert "For a peak of 100 requests/s, with 50 % of every replica kept free" in plan()[1]

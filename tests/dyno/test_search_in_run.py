@@ -87,7 +87,7 @@ def test_a_server_that_dies_ends_its_own_search_and_is_searched_on_later(tmp_pat
         dying.kill()
         shown, _ = search.communicate(timeout=120)
         assert search.returncode == 4, shown
-        assert "error: one: no token could be generated; go on with: dyno search" in shown
+        assert "error: one: no token could be generated: nothing listens" in shown
         one, two = json.loads(run.search.read_text())["variants"]
         assert "the search did not end" in one["sentence"]
         assert "did not end" not in two["sentence"] and two["probes"]

@@ -48,7 +48,7 @@ def silent() -> Iterator[str]:
 def test_waiting_for_a_server_ends_at_once(silent: str, tmp_path: Path, number: int) -> None:
     with loading(tmp_path, silent, "--concurrency", "1", "--requests", "5") as process:
         assert process.stdout is not None
-        while not (line := process.stdout.readline()).startswith("start servers"):
+        while not (line := process.stdout.readline()).startswith("reach servers"):
             assert line, "it ended before the signal"
         process.send_signal(number)
         shown, _ = process.communicate(timeout=40)  # the first answer may take 60 s

@@ -218,9 +218,21 @@ async def test_answers_that_come_whole_are_not_ready() -> None:
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
-        await reached(Endpoint("v", "http://127.0.0.1:9/v1", "m"))
-    assert "127.0.0.1:9" in failure.value.detail
+    for url, words in (
+        ("http://127.0.0.1:9/v1", "nothing listens at http://127.0.0.1:9/v1; start the server"),
+        ("http://no-such.invalid/v1", "no host has the name in http://no-such.invalid/v1; write"),
+    ):
+        with pytest.raises(
+            SystemFailed, match=f"v: no token could be generated: {words}"
+        ) as failure:
+            await reached(Endpoint("v", url, "m"))
+        assert url in failure.value.detail
+
+
+async def test_a_server_without_tls_is_not_reached_by_https() -> None:
+    async with serving(Api()) as api:
+        with pytest.raises(SystemFailed, match=r"no TLS at https://.*has an http:// url"):
+            await reached(Endpoint("v", f"https://127.0.0.1:{api.port}/v1", "m"))
 
 
 async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_table_has_a_column_a_variant_and_a_note_where_a_value_lacks() -> No
     assert held[3].value == f"{BENCH[3].holds():.3g}" and " to " in held[3].under
     assert held[0] == Fact("—", note=1) and table.notes[0].startswith("an unloaded replica's")
     assert all(len(row.cells) == len(BENCH) for row in table.rows)
-    assert table.notes[-1] == "left out: Energy per request: no power was read"
+    assert table.remarks == ["Left out: Energy per request: no power was read"]
     assert [cell.value for cell in row_of(PLAN, "Beaten by").cells][1:3] == ["merged", "nobody"]
 
 
@@ -201,8 +201,8 @@ def test_investing_is_answered_for_each_tuned_variant_the_no_included(tmp_path: 
     unpriced = [msgspec.structs.replace(each, tuning_cost=None) for each in PLAN.investments]
     section = investment_section(msgspec.structs.replace(PLAN, investments=unpriced), SLOTS)
     assert section is not None and section.plot is None
-    reason = "left out: Tuning, once: what tuning cost is not known; write budget.tuning"
-    assert section.absent and reason in section.table.notes
+    reason = "Left out: Tuning, once: what tuning cost is not known; write budget.tuning"
+    assert section.absent and reason in section.table.remarks
 
 
 def test_markdown_has_the_same_table_and_sentences(tmp_path: Path) -> None:
@@ -252,7 +252,13 @@ def test_one_measured_rate_and_no_model_is_no_curve_and_a_bound_is_no_value() ->
     plan = msgspec.structs.replace(PLAN, variants=[measured, other], audits=[])
     section = capacity_section(plan, SLOTS)
     assert section.rates == [] and "The line is the model" not in section.rates_caption
-    assert row_of(plan, "Requests/s an accelerator").cells[0] == Fact("≥ 4.50")
+    assert not any(row.label == "Requests/s an accelerator" for row in facts(plan).rows)
+    assert measured.peak is not None
+    pairs = msgspec.structs.replace(measured.peak, accelerators=2 * measured.peak.replicas)
+    paired = msgspec.structs.replace(
+        plan, variants=[msgspec.structs.replace(v, peak=pairs) for v in plan.variants]
+    )
+    assert row_of(paired, "Requests/s an accelerator").cells[0] == Fact("≥ 4.50")
     assert row_of(plan, "Cost per million requests").cells[0] == Fact("≤ $6.11")
     front = next(part.plot for part in section.drawn if part.title.startswith("Quality"))
     marks = [e for e in Tree.fromstring(str(front)).iter() if "mark" in (e.get("class") or "")]

@@ -163,7 +163,9 @@ def test_better_and_worse_only_outside_of_noise_and_where_a_direction_is_better(
 def test_a_metric_that_no_variant_has_is_a_note_with_its_reason() -> None:
     table = rows(summary())
     assert "cost_per_1000" not in [row.key for row in table.rows]
-    assert table.notes == ["Left out: Cost per 1,000 requests: no price is given"]
+    assert table.notes == [] and table.remarks == [
+        "Left out: Cost per 1,000 requests: no price is given"
+    ]
 
 
 def test_a_missing_value_points_to_its_reason() -> None:

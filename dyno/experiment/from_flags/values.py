@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 from foundation.units import format_seconds, parse_seconds
+from foundation.wrong_values import wrong_value
 from loadgen.config import RATE_KINDS
 
 CONNECT_S = 5.0
@@ -81,4 +82,4 @@ def checked_experiment(sections: Mapping[str, object]) -> Experiment:
         path = [part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS]
         field = "slo" if "slo" in path else path[-1] if path else "name"
         flag = FLAGS.get(field, field.replace("_", "-"))
-        raise BadInput(f"--{flag}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise BadInput(f"--{flag}: {wrong_value(problem)}") from None

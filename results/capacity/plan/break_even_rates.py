@@ -85,11 +85,11 @@ def cheaper_from(cheap: CostLine, dear: CostLine, up_to: float) -> float | None:
 
 def _row(variant: str, instead_of: str, rate: float, up_to: float) -> BreakEvenRate:
     if rate == 0:
-        sentence = f"{variant} costs less than {instead_of} or the same at any traffic"
+        sentence = f"{variant} costs no more than {instead_of} at any traffic, and less at some"
     else:
         sentence = (
-            f"from {significant(rate)} requests/s on, {variant} costs less than {instead_of} or "
-            "the same; below, the same or more"
+            f"from {significant(rate)} requests/s on, {variant} costs no more than {instead_of}, "
+            "and less at some rates; below, no less"
         )
     return BreakEvenRate(
         variant=variant, instead_of=instead_of, rate=rate, up_to=up_to, sentence=sentence

@@ -147,11 +147,11 @@ def _answer(
     once = "an unknown price" if tuning is None else dollars(tuning)
     if untuned.peak is None or untuned.quality_floor == "fails":
         why = (
-            f"{base} misses the quality floor, and {name} is not shown to"
+            f"{base} is shown to miss the quality floor and {name} is not"
             if untuned.peak
             else f"{base} holds no rate within the SLO, and {name} holds one"
         )
-        return "yes", f"yes: {why}, for {once} once ({gained})"
+        return "yes", f"yes: {why}; tuning cost {once}, once ({gained})"
     if saved.value is None:
         return "not known", f"not known: {saved.reason} ({gained})"
     if saved.value <= 0:

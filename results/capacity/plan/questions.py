@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from foundation.errors import BadInput
 from foundation.section import nearest
 from foundation.units import parse_dollars, parse_number, parse_rate, parse_share
+from foundation.wrong_values import wrong_value
 from results.config import PlanConfig, Slo
 
 _CHANGE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*([*=])\s*(\S(?:.*\S)?)\s*", re.DOTALL)
@@ -173,7 +174,7 @@ def _check(change: PlanChange) -> None:
 
 
 def _reason(error: ValidationError) -> str:
-    return error.errors()[0]["msg"].removeprefix("Value error, ")
+    return wrong_value(error.errors()[0])
 
 
 def _wrong(text: str, reason: str) -> BadInput:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from foundation.format import ABSENT, between, interval, plain, quantity, significant
 from results.capacity.plan.capacity_plan import CapacityPlan, Fleet, Merits, VariantCapacity
@@ -41,11 +41,15 @@ class FactRow:
 
 @dataclass(frozen=True)
 class FactTable:
-    """The rows that some variant has; a cell's `note` n refers to `notes[n - 1]`."""
+    """The rows that some variant has; a cell's `note` n refers to `notes[n - 1]`.
+
+    `remarks`: what is said of no cell alone.
+    """
 
     variants: list[str]
     rows: list[FactRow]
     notes: list[str]
+    remarks: list[str] = field(default_factory=list)
 
     def texts(self) -> list[list[str]]:
         """A line a row: the label with its unit, then a text a variant."""
@@ -62,7 +66,7 @@ FactCell = Fact | str | None
 def fact_table(variants: list[str], rows: Iterable[tuple[str, str, list[FactCell]]]) -> FactTable:
     """The rows, each of a label, a unit and the variants' cells, that have a value somewhere.
 
-    A row without a value is a note with its reasons.
+    A row without a value is a remark with its reasons.
     """
     notes: list[str] = []
     left_out: dict[str, list[str]] = {}
@@ -73,8 +77,8 @@ def fact_table(variants: list[str], rows: Iterable[tuple[str, str, list[FactCell
             continue
         for reason in dict.fromkeys(cell for cell in cells if isinstance(cell, str)):
             left_out.setdefault(reason, []).append(label)
-    notes += [f"left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
-    return FactTable(variants, kept, notes)
+    remarks = [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
+    return FactTable(variants, kept, notes, remarks)
 
 
 def facts(plan: CapacityPlan) -> FactTable:
@@ -106,16 +110,20 @@ def _rows(plan: CapacityPlan) -> list[tuple[str, str, Read]]:
     accelerators: tuple[str, str, Read] = (
         "Accelerators for the peak", "", _of_peak(lambda f: Fact(f"{f.accelerators:,}")),
     )  # fmt: skip
+    each: tuple[str, str, Read] = (
+        "Requests/s an accelerator", "", _of_merits(lambda m: m.requests_per_accelerator, ""),
+    )  # fmt: skip
+    several = any(map(_has_several, plan.variants))
     return [
         ("One replica holds", "requests/s", _held),
         ("Known from", "", lambda v: Fact(_SOURCES[v.source]) if v.source else v.reason),
         ("Replicas for the peak", "", _of_peak(replicas_of)),
-        *([accelerators] if any(map(_has_several, plan.variants)) else []),
+        *([accelerators] if several else []),
         ("Probability of missing the SLO", "", _of_peak(_missed)),
         ("Cost a month", "$", _cost),
         ("Cost a month, replicas that follow the day", "$", _day_cost),
         ("Replicas for the mean", "", lambda v: replicas_of(v.mean) if v.mean else None),
-        ("Requests/s an accelerator", "", _of_merits(lambda m: m.requests_per_accelerator, "")),
+        *([each] if several else []),
         ("Cost per million requests", "", _of_merits(lambda m: m.cost_per_million, "$")),
         (
             "Cost per million correct answers",

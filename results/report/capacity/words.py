@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foundation.format import ABSENT, quantity
+from foundation.format import ABSENT, quantity, rate_text
 from results.capacity.plan.capacity_plan import Audit, CapacityPlan, ScaledCapacity
 from results.capacity.plan.merits import deciding_cost
 from results.report.capacity.table import Fact, FactTable, estimate_fact, facts
@@ -60,13 +60,11 @@ def capacity_words(plan: CapacityPlan) -> CapacityWords:
 
 def _lead(plan: CapacityPlan) -> str:
     """What was planned for, in one sentence."""
-    mean = (
-        "" if plan.mean_rate is None else f", {quantity(plan.mean_rate, 'requests/s')} on average"
-    )
+    mean = "" if plan.mean_rate is None else f", {rate_text(plan.mean_rate)} requests/s on average"
     burst = "" if plan.burst == 1 else f", bursts of {plan.burst:g} times that"
     return (
-        f"For a peak of {quantity(plan.peak_rate, 'requests/s')}{mean}{burst}, with "
-        f"{quantity(plan.headroom, 'share')} of every replica kept free and {plan.spare} spare."
+        f"For a peak of {rate_text(plan.peak_rate)} requests/s{mean}{burst}, with "
+        f"{100 * plan.headroom:.3g} % of every replica kept free and {plan.spare} spare."
     )
 
 
