@@ -98,7 +98,7 @@ def test_other_limits_take_the_place_of_those_of_the_same_metric() -> None:
 def test_a_plan_that_can_not_be_is_refused() -> None:
     with pytest.raises(BadInput, match="a share below 100%"):
         parse_question("headroom=100%").plan(PLAN)
-    with pytest.raises(BadInput, match="greater than or equal to 1"):
+    with pytest.raises(BadInput, match="write at least 1"):
         parse_question("burst=0.5").plan(PLAN)
 
 
