@@ -32,7 +32,8 @@ def _digits(value: float, significant: int) -> int:
     """The number of decimals that shows `value` with so many significant digits; none if large."""
     if value == 0 or not isfinite(value):
         return 0
-    return max(0, significant - 1 - floor(log10(abs(value)) + 1e-12))
+    rounded = float(f"{abs(value):.{significant - 1}e}")  # 9.999 is written 10.0, not 10.00
+    return max(0, significant - 1 - floor(log10(rounded) + 1e-12))
 
 
 def significant(value: float, digits: int = 3, more: int = 0) -> str:

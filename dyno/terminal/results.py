@@ -16,6 +16,7 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory
 from results.capacity.plan.capacity_plan import CapacityPlan
+from results.decision.sentences import together
 from results.report.capacity import searched
 from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
@@ -186,7 +187,9 @@ def _show_verdict(console: Console, verdict: VariantVerdict) -> None:
         Text.assemble((name, "bold"), ": ", (verdict.decision, _COLOURS[verdict.decision]))
     )
     print_lines(console, [verdict.headline])
-    objectives = [f"{_MARKS[o.outcome]} {o.sentence}" for o in verdict.objectives]
+    marks = {o.sentence: _MARKS[o.outcome] for o in verdict.objectives}
+    sentences = together(list(marks))
+    objectives = [f"{marks.get(text, _MARKS['unsettled'])} {text}" for text in sentences]
     print_lines(console, objectives, hanging=" " * 5)
     if verdict.question:
         print_lines(console, [verdict.question])

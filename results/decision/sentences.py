@@ -20,6 +20,22 @@ from results.decision.objectives import ObjectiveSpec
 from results.race import Race
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
+UNJUDGED = " can't be judged: "
+
+
+def together(sentences: Sequence[str]) -> list[str]:
+    """The sentences, but one for all objectives that can't be judged for the same reason.
+
+    It stands where the first of them stood.
+    """
+    whole: dict[str, list[str]] = {}
+    for sentence in sentences:
+        objective, unjudged, reason = sentence.partition(UNJUDGED)
+        whole.setdefault(f"{unjudged}{reason}" if unjudged else sentence, []).append(
+            objective if unjudged else ""
+        )
+    return [f"{_listed(names)}{end}" for end, names in whole.items()]
+
 
 def objective_sentence(
     spec: ObjectiveSpec, judged: Judged, outcome: Outcome, stage: StageSummary | None
@@ -29,7 +45,7 @@ def objective_sentence(
     if value is None or judged.reason is not None or limit is None:
         known = "" if limit is None else limit_text(limit, write)
         return (
-            f"{spec.label} (limit: {_limit(spec, known)}) can't be judged: "
+            f"{spec.label} (limit: {_limit(spec, known)}){UNJUDGED}"
             f"{judged.reason}{_more(spec, judged, stage)}"
         )
     if outcome == "unsettled":

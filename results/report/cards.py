@@ -6,6 +6,7 @@ from typing import Any
 
 from foundation.format import ABSENT, beside, between, capital, change, points
 from results.decision.objective_words import is_change, is_floor, sign, writer
+from results.decision.sentences import together
 from results.report.figures.gauge import gauge
 from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
@@ -43,11 +44,24 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
         "what": what,
         "headline": capital(headline),
         "binding": verdict.binding,
-        "reasons": [capital(reason) for reason in verdict.reasons if reason not in redundant],
+        "reasons": [
+            capital(reason)
+            for reason in together([r for r in verdict.reasons if r not in redundant])
+        ],
         "question": verdict.question,
         "advice": verdict.advice,
+        "outcomes": _outcomes(verdict),
         "objectives": [_objective(o, o.label == verdict.binding) for o in verdict.objectives],
     }
+
+
+def _outcomes(verdict: VariantVerdict) -> list[tuple[str, str]]:
+    """A sentence and its outcome for each objective, or for those that share one reason."""
+    notes = {
+        o.sentence: f"{o.outcome}{', binding' if o.label == verdict.binding else ''}"
+        for o in verdict.objectives
+    }
+    return [(text, notes.get(text, "unsettled")) for text in together(list(notes))]
 
 
 def _objective(objective: Objective, binding: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from results.measures.telemetry import SAME_BOOT_NS, SERIES, Series, Telemetry, 
 from results.report.evidence import origin_of, traces_of
 from results.report.figures.timeline import Panel, Trace
 
+_SOURCES = {"gpu_energy_j": "energy of the GPUs", "cpu_energy_j": "energy of the processors"}
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -58,7 +60,7 @@ def _without(files: Mapping[str, Telemetry | Damage | None]) -> list[str]:
 def _absent(read: Mapping[str, Telemetry]) -> list[str]:
     """Why a source of numbers gave none, each reason once."""
     reasons = {(source, why): None for each in read.values() for source, why in each.absent.items()}
-    return [f"{source}: {why}" for source, why in reasons]
+    return [f"{_SOURCES.get(source, source)}: {why}" for source, why in reasons]
 
 
 def _servers(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation import format as fmt
-from foundation.format import beside, change, limit_text, points, written
+from foundation.format import argument, beside, change, limit_text, points, significant, written
 
 
 @pytest.mark.parametrize(
@@ -162,3 +162,16 @@ def test_the_words_of_a_server_steer_no_terminal() -> None:
 def test_a_rate_of_a_fast_server_has_no_exponent() -> None:
     texts = [fmt.rate_text(rate) for rate in (0.25, 4.418, 156.3, 999.4, 1200.0, 12_345.6)]
     assert texts == ["0.25", "4.42", "156", "999", "1,200", "12,346"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(9.999, "10.0"), (0.009999999, "0.0100"), (99.96, "100"), (9.994, "9.99"), (0.01, "0.0100")],
+)
+def test_a_number_that_is_rounded_up_gains_no_digit(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_a_path_in_a_command_to_copy_is_quoted_where_a_shell_would_split_it() -> None:
+    assert argument("runs/news-topics") == "runs/news-topics"
+    assert argument("my runs/a") == "'my runs/a'"

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as Tree
 
 import numpy as np
@@ -22,8 +23,8 @@ from results.report import write
 from results.report.evidence import traces_of
 from results.report.figures import timeline as figure
 from results.report.figures.thinning import columns_of, extremes, pieces
-from results.report.figures.timeline import Lane, Panel, TimelineBlock, Trace
-from results.report.servers import servers_of
+from results.report.figures.timeline import Lane, Panel, TimelineBlock, Trace, _in_words
+from results.report.servers import _absent, servers_of
 from results.summary import Summary, Verdicts
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 from tests.run_files import MS
@@ -262,3 +263,18 @@ def test_the_page_shows_panels_notes_and_a_small_script(made: Made) -> None:
     if node := shutil.which("node"):
         (run / "report.js").write_text(script)
         assert subprocess.run([node, "--check", run / "report.js"]).returncode == 0
+
+
+def test_one_of_what_is_counted_is_written_in_the_singular() -> None:
+    assert _in_words(1.0, "adapters") == "1 adapter"
+    assert _in_words(2.0, "adapters") == "2 adapters"
+    assert _in_words(0.5, "cores") == "0.500 cores"
+
+
+def test_a_source_that_is_missing_is_named_for_a_reader() -> None:
+    absent = {"gpu_energy_j": "NVML is missing", "/metrics": "HTTP 404"}
+    telemetry = SimpleNamespace(absent=absent)
+    assert _absent({"base": telemetry}) == [  # type: ignore[dict-item]
+        "energy of the GPUs: NVML is missing",
+        "/metrics: HTTP 404",
+    ]

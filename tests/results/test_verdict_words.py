@@ -8,7 +8,7 @@ import pytest
 
 from results.decision.objective_words import writer
 from results.decision.objectives import ObjectiveSpec
-from results.decision.sentences import objective_sentence, overall
+from results.decision.sentences import objective_sentence, overall, together
 from results.summary import Decision, Estimate, Judged, Outcome
 
 
@@ -125,3 +125,17 @@ def test_changes_of_quality_are_written_in_points_and_of_cost_in_per_cent(
 ) -> None:
     asked = ObjectiveSpec(metric, kind, metric, "m", "share", "lower", 0.1, "10%")
     assert writer(asked)(0.02, 0) == written
+
+
+def test_what_can_not_be_judged_for_one_reason_is_said_once() -> None:
+    why = "can't be judged: it is not known whether the server kept up"
+    assert together(
+        [f"latency p50 (limit: 1.00 s) {why}", "quality is 21.2 % and breaks its limit",
+         f"error rate (limit: 5.0 %) {why}", f"cost per month (limit: $500 a month) {why}",
+         "TTFT p95 (limit: 2.00 s) can't be judged: p95 needs at least 200 requests"]
+    ) == [
+        "latency p50 (limit: 1.00 s), error rate (limit: 5.0 %) and cost per month (limit: $500 a "
+        "month) can't be judged: it is not known whether the server kept up",
+        "quality is 21.2 % and breaks its limit",
+        "TTFT p95 (limit: 2.00 s) can't be judged: p95 needs at least 200 requests",
+    ]  # fmt: skip

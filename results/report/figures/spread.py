@@ -84,7 +84,7 @@ def rows(
             _p95(drawing, x, sample, foot)
     if limit:
         ends = (top - 14, bottom)
-        limit_line(drawing, x.clamp(limit.value), ends, limit.text, right + 60)
+        limit_line(drawing, x.clamp(limit.value), ends, limit.text, right + 40)
     return drawing.render(f"{label} by variant", _spoken(samples))
 
 

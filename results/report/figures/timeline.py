@@ -135,7 +135,9 @@ def _panel_in_words(panel: Panel) -> str:
 def _in_words(value: float, unit: str) -> str:
     """A value with its unit; a whole number without decimals."""
     is_count = unit not in ("share", "bytes") and value.is_integer()
-    return f"{plain(value, 0)} {unit}" if is_count else quantity(value, unit)
+    if not is_count:
+        return quantity(value, unit)
+    return f"{plain(value, 0)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def _pane(frame: _Frame, top: float, height: float, label: str) -> AbstractContextManager[None]:

@@ -66,7 +66,8 @@ def quality_latency_cost(
         hover = _values(mark.point, latency_label, cost_label)
         drawing.marker(mark.x, mark.y, mark.point.slot, mark.radius, hover, "mark see-through")
     labels = [_label(mark) for mark in marks]
-    write_labels(drawing, labels, [*limits, *whiskers], (left, top - 22, right, bottom))
+    title = (left, top - 26, left + 70, top - 8)  # where the axis says what goes upwards
+    write_labels(drawing, labels, [title, *limits, *whiskers], (left, top - 22, right, bottom))
     spoken = "; ".join(_values(mark.point, latency_label, cost_label) for mark in marks)
     return drawing.render(f"Quality against {latency_label} against {cost_label}", spoken)
 
