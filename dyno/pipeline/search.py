@@ -37,6 +37,7 @@ from results.capacity.search.posterior import RateRange
 from results.capacity.search.probe import RateProbe, ShareLimit
 from results.capacity.search.record import VariantSearch, of_replicas, variant_search
 from results.capacity.search.search import NextProbe, Search, SearchEffort, SearchOutcome
+from results.metrics import label_of
 
 _REFUSED = frozenset({"http_4xx", "connect", "tls", "malformed"})
 ALONE = 10
@@ -236,17 +237,15 @@ def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[
     """What a probe saw, and the interval after it."""
     ends = bracket([each for each in probes if each.doubt is None], limits)
     seen = ", ".join(
-        f"{share.over / share.requests:.1%} of {share.requests} over {limit.metric} {limit.text}"
+        f"{share.over:,} of {share.requests:,} requests over {label_of(limit.metric)} {limit.text}"
         for limit in limits
         if (share := probe.shares[limit.metric]).requests
     )
     why = probe.doubt or probe.overloaded
-    low = rate_text(ends.holds.rate) if ends.holds.rate else "?"
-    high = rate_text(ends.fails.rate) if ends.fails.rate < inf else "?"
-    return (
-        f"{rate_text(probe.rate)}/s: {seen}{f'; {why}' if why else ''}; "
-        f"holds {low}, fails at {high} requests/s"
-    )
+    known = [f"{rate_text(ends.holds.rate)} holds"] if ends.holds.rate else []
+    known += [f"{rate_text(ends.fails.rate)} fails"] if ends.fails.rate < inf else []
+    so_far = " and ".join(known) or "no rate is shown to hold or to fail"
+    return f"{rate_text(probe.rate)} requests/s: {seen}{f'; {why}' if why else ''}; so far {so_far}"
 
 
 def _identity(prepared: Prepared, name: str) -> str:

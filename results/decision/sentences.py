@@ -98,7 +98,7 @@ def _more(spec: ObjectiveSpec, judged: Judged, stage: StageSummary | None) -> st
         per_block = stage.planned / stage.blocks
         total = max(more.total, stage.planned + ceil(per_block))
         blocks = _blocks(total / per_block - stage.blocks, stage)
-        at = "failing at this rate" if spec.metric == "error_rate" else "with this share"
+        at = "with the same error rate" if spec.metric == "error_rate" else "with the same share"
         return f"; about {total:,} requests {at} would settle it: {blocks}"
     blocks = _blocks(more.total - stage.blocks, stage)
     return (

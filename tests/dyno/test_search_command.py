@@ -13,7 +13,7 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import searched_rates
 from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.probe_block import counts_from_ns
-from dyno.pipeline.search import probe_stage
+from dyno.pipeline.search import probe_stage, probe_words
 from dyno.pipeline.search_plan import check_search
 from foundation.errors import BadInput
 from foundation.run.journal import Journal, read_journal
@@ -24,8 +24,11 @@ from results.capacity.search.journal import read_probe
 from results.capacity.search.limits import share_limits, unloaded_over
 from results.capacity.search.search import NextProbe
 from results.config import Slo
+from results.metrics import label_of
 from tests.dyno.conftest import emulator
 from tests.dyno.test_cli import dyno
+from tests.results.test_search import LIMIT
+from tests.results.test_search import probe as a_probe
 
 VARIANT = {"name": "url", "url": "http://127.0.0.1:9/v1", "model": "m"}
 SECTIONS = {
@@ -209,3 +212,14 @@ def test_a_plan_takes_the_interval_only_with_the_same_limits(searched: RunDirect
     assert (rates["url"].low, rates["url"].high) == (record["variants"][0]["holds"], None)
     other = experiment({"max_rate": "200/s"}, slo={"latency_p50": "90ms"})
     assert searched_rates(searched, run_inputs(searched, other)) == {}
+
+
+def test_a_probe_says_how_many_requests_were_over_and_what_is_known_so_far() -> None:
+    first, second = a_probe(10, 60), a_probe(5, 0)
+    assert probe_words(first, [first], [LIMIT]) == (
+        f"10 requests/s: 60 of {first.requests} requests over {label_of(LIMIT.metric)} "
+        f"{LIMIT.text}; so far 10 fails"
+    )
+    assert probe_words(second, [first, second], [LIMIT]).endswith("; so far 5 holds and 10 fails")
+    few = a_probe(7, 1, 10)
+    assert probe_words(few, [few], [LIMIT]).endswith("so far no rate is shown to hold or to fail")
