@@ -126,7 +126,7 @@ def resolution(
     shows = (
         "one block shows no change"
         if there is None
-        else f"{blocks} blocks show a change from {percent(there)} on"
+        else f"{blocks} blocks show a change of {percent(there)} or more"
     )
     if config is None:
         sentence = f"{of}: {shows} (power {power * 100:g} %)"

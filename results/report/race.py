@@ -48,6 +48,8 @@ def race_sentence(summary: Summary) -> str:
     race = summary.race
     if race is None or not race.blocks_full:
         return ""
+    if race.blocks_measured == race.blocks_full:
+        return f"all {race.blocks_full} blocks were measured: no variant left early"
     saved = 1 - race.blocks_measured / race.blocks_full
     return (
         f"{race.blocks_measured} of {race.blocks_full} blocks were measured, {percent(saved)} "

@@ -133,6 +133,10 @@ def test_the_report_says_who_was_measured_how_long(
     assert (near.variant, near.why) == ("near", "measured to the end")
     page, text = markdown(summary, decided[1], None), race_sentence(summary)
     assert text == "12 of 15 blocks were measured, 20.0 % fewer than without the race"
+    whole = structs.replace(race, blocks_measured=15)
+    assert race_sentence(structs.replace(summary, race=whole)) == (
+        "all 15 blocks were measured: no variant left early"
+    )
     assert text in page
     assert raced_rows(structs.replace(summary, race=None)) == []
 

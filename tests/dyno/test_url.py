@@ -191,7 +191,7 @@ def test_a_resolution_plans_the_blocks_from_the_first_ones(url: str, tmp_path: P
     )
     assert dry.returncode == 0, dry.stdout + dry.stderr
     assert (
-        "if it goes as in runs/gated: latency p95 of new against old: 4 blocks show a change from"
+        "if it goes as in runs/gated: latency p95 of new against old: 4 blocks show a change of"
         in dry.stdout
     )
 
