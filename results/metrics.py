@@ -60,7 +60,7 @@ _PER_WINDOW = "over the length of the steady window"
 _COUNTED = "of the tokens of all requests of the blocks, warm-up included"
 _COST = (
     "metered: input tokens x their price + output tokens x theirs; "
-    "self-hosted: accelerators x price per hour / (3600 x requests/s held)"
+    "self-hosted: replicas x accelerators x price per hour / (3600 x requests/s held)"
 )
 
 

@@ -70,8 +70,8 @@ class StageBlock:
     generator, of `workers` processes, was away from its work. `span` is when it began and ended,
     warm-up and drain and all, in Unix seconds; zeros where the journal does not say. `window_ms` is
     the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
-    planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
-    meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
+    planned requests that left no record, `surplus` the records of none, `clock_step_ms` is how far
+    the clock of the chunks was set meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
     nobody knows it. `cut_off`: its journal has no end line, or an interrupted
     one. `replicas`: how many servers answered, chosen by `router`; `accelerators`: of one of them,
     None where that is not known.
@@ -95,6 +95,7 @@ class StageBlock:
     left_out: LeftOut = LeftOut()
     trace: BlockTrace | None = None
     missing: int = 0
+    surplus: int = 0
     clock_step_ms: float = 0.0
     machines: int = 1
     clock_bound_ns: int | None = None
@@ -263,7 +264,8 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
             everything.latency,
             everything.ok,
         ),
-        missing=_missing(journal, before, following),
+        missing=max(0, _short_of_plan(journal, before, following) - len(journal.damage)),
+        surplus=max(0, -_short_of_plan(journal, before, following)),
         clock_step_ms=_clock_step_ms(journal),
         machines=journal.header.machines,
         clock_bound_ns=journal.header.clock_bound_ns,
@@ -273,15 +275,16 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
     )
 
 
-def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) -> int:
-    """Planned requests without a record, or sessions without their first turn.
+def _short_of_plan(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) -> int:
+    """Planned requests less those with a record; of sessions, of their first turns.
 
-    Unreadable lines are not counted again. An open loop plans its warm-up too.
+    An open loop plans its warm-up too. Below 0: there are more records than were planned.
     """
     header, requests = journal.header, journal.requests
+    if header.planned is None:
+        return 0
     planned = requests if header.concurrency is None else requests.where(~warm_up)
-    there = sum(prompt not in following for prompt in planned.prompt_id)
-    return max(0, (header.planned or 0) - there - len(journal.damage))
+    return header.planned - sum(prompt not in following for prompt in planned.prompt_id)
 
 
 def _clock_step_ms(journal: Journal) -> float:

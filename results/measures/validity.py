@@ -123,7 +123,9 @@ def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
 
 def _recorded(stage: StageData) -> list[Doubt]:
     """Whether what stands in the journals is what was asked, whole, once, and by one clock."""
-    return [*stage.findings, *_damaged(stage), *_missing(stage), *_clock_steps(stage)]
+    return [
+        *stage.findings, *_damaged(stage), *_missing(stage), *_surplus(stage), *_clock_steps(stage)
+    ]  # fmt: skip
 
 
 def _damaged(stage: StageData) -> list[Doubt]:
@@ -169,6 +171,19 @@ def _missing(stage: StageData) -> list[Doubt]:
     return [
         ("INVALID" if whole and missing > LOST_SHARE * (stage.n + missing) else "SUSPECT", words)
     ]
+
+
+def _surplus(stage: StageData) -> list[Doubt]:
+    blocks = [block for block in stage.blocks if block.surplus]
+    if not blocks:
+        return []
+    surplus = sum(block.surplus for block in blocks)
+    numbers = ", ".join(str(block.number) for block in blocks)
+    words = (
+        f"{some(surplus, 'record')} more than requests were planned (block {numbers}): what they "
+        "are of is not known"
+    )
+    return [("INVALID" if surplus > LOST_SHARE * stage.n else "SUSPECT", words)]
 
 
 def _clock_steps(stage: StageData) -> list[Doubt]:

@@ -146,6 +146,26 @@ def test_chunks_of_several_tokens_a_step_are_no_steps(tmp_path: Path) -> None:
     assert stamps(tmp_path, many) == "the tokens do not arrive in steps of one engine"
 
 
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_answers_of_one_chunk_each_show_no_step(tmp_path: Path, tokens: int) -> None:
+    """A first chunk may also carry more tokens than steps have passed since the block began."""
+    alone = [
+        answer(i, f"q{i}", i * 100 * MS, [(i * 100 + 30) * MS], input_tokens=8,
+               chunk_tokens=[tokens], output_tokens=tokens)
+        for i in range(4)
+    ]  # fmt: skip
+    assert stamps(tmp_path, *alone) == "the tokens do not arrive in steps of one engine"
+
+
+def test_a_first_chunk_of_more_tokens_than_steps_before_it_is_lost_alone(tmp_path: Path) -> None:
+    many = answer(0, "many", 0, [30 * MS, 10 * MS, 10 * MS], input_tokens=8,
+                  chunk_tokens=[6, 1, 1], output_tokens=8)  # fmt: skip
+    late = answer(1, "late", 100 * MS, [130 * MS, *[10 * MS] * 5], input_tokens=8)
+    steps = stamps(tmp_path, many, late)
+    assert isinstance(steps, Steps)
+    assert steps.elapsed == pytest.approx([0.01] * len(steps))
+
+
 def test_a_prompt_that_takes_several_steps_hides_what_is_in_them(tmp_path: Path) -> None:
     """The second request is sent at 35 ms, and the steps that end at 50, 70 and 90 compute it."""
     steps = stamps(

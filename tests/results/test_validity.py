@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundation.run.records import JournalEnd, RequestRecord, VariantRecord
+from foundation.run.records import JournalEnd, JournalHeader, RequestRecord, VariantRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Summary
@@ -57,6 +57,22 @@ def test_late_and_missing_sends(
         records[i] = request(i, f"q{i}", i * 25, 160, **change)
     validity = reasons(tmp_path, records)
     assert validity[0] == level and words in validity[1]
+
+
+@pytest.mark.parametrize(("planned", "level"), [(400, "VALID"), (399, "SUSPECT"), (320, "INVALID")])
+def test_more_records_than_were_planned_are_of_nobody_knows_what(
+    tmp_path: Path, planned: int, level: str
+) -> None:
+    file = write_journal(tmp_path, "base", 1, steady())
+    first, *rest = file.read_bytes().splitlines(keepends=True)
+    header = msgspec.structs.replace(
+        msgspec.json.decode(first, type=JournalHeader), planned=planned
+    )
+    file.write_bytes(b"".join([msgspec.json.encode(header) + b"\n", *rest]))
+    validity = summary_of(tmp_path).variants[0].stages[0].validity
+    assert validity.level == level
+    more = f"{400 - planned:,} record"
+    assert any(more in reason for reason in validity.reasons) == (planned < 400)
 
 
 def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:

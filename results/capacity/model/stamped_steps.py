@@ -133,6 +133,7 @@ def _arrivals(requests: Requests) -> _Arrivals:
     tokens = np.maximum(chunks.tokens.astype(np.int64), 1)
     order = np.argsort(at, kind="stable")
     apart = np.append(np.inf, np.diff(at[order])) > _APART * _usual((gap / tokens)[order])
+    apart[0] = True  # also where no answer has a second chunk, which would tell what is usual
     # No step that ended before a request was sent can be the step of its first token.
     sent = np.where(is_first, requests.sent_ns[request], -np.inf)[order]
     apart[1:] |= at[order][:-1] < sent[1:]
@@ -170,7 +171,8 @@ def _places(requests: Requests, arrivals: _Arrivals, began: Ints) -> _Places:
     ended = np.where(np.isnan(requests.done_ns), requests.last_ns, requests.done_ns)
     # The end of an answer comes with the tokens of its last step, maybe before them.
     at_end = np.searchsorted(began[1:] - np.diff(began) / 2, ended)
-    lost = (first < 0) | (began[first] < requests.sent_ns) | np.isnan(requests.input_tokens)
+    too_early = began[np.maximum(first, 0)] < requests.sent_ns
+    lost = (first < 0) | too_early | np.isnan(requests.input_tokens)
     first = np.where(lost, seen, first)
     return _Places(first, np.maximum(np.minimum(last + silent, at_end), last), lost)
 
