@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.fuzzed_runs.files import Json, read_json
 from benchmarks.fuzzed_runs.relations import decided, numbers_of, same
-from benchmarks.fuzzed_runs.shares import as_they_are, journals, merged, write_parts
+from benchmarks.fuzzed_runs.shares import as_they_are, merged, write_parts
+from foundation.errors import BadInput
 
 MOST = 4
 
@@ -24,21 +25,41 @@ def merged_again(run: Path, folder: Path, rng: np.random.Generator) -> Iterator[
 
 
 def repeated_records(run: Path, folder: Path, rng: np.random.Generator) -> Iterator[str]:
-    """A record that a part holds twice, or that is another part's too, counts once."""
-    of = int(rng.integers(2, MOST))
-    whole = [lines for _, lines in journals(run)]
-    number = iter(range(len(whole) * of))
+    """A record that a part holds twice counts once."""
 
     def spoil(share: int, lines: list[Json]) -> list[Json]:
-        (header, *own, end), place = lines, next(number) % len(whole)
-        others = [r for r in whole[place][1:-1] if r["id"] % of != share - 1]
-        if not own or not others or rng.random() < 0.5:
-            return lines
-        return [header, *own, own[0], others[0], end]
+        header, *own, end = lines
+        twice = own[:1] if rng.random() < 0.5 else []
+        return [header, *own, *twice, end]
 
-    parts = write_parts(run, folder / "parts", of, spoil)
+    parts = write_parts(run, folder / "parts", int(rng.integers(2, MOST)), spoil)
     merged(parts, folder / "merged")
     yield from _same_numbers(run, decided(folder / "merged"))
+
+
+def foreign_records(run: Path, folder: Path, rng: np.random.Generator) -> Iterator[str]:
+    """A part with a request of another part, or of another load, is refused."""
+    of = int(rng.integers(2, MOST))
+    is_planned = bool(rng.random() < 0.5)
+    spoiled: list[int] = []
+
+    def spoil(share: int, lines: list[Json]) -> list[Json]:
+        header, *own, end = lines
+        if spoiled or not own or header["concurrency"] is not None or header["planned"] < of:
+            return lines
+        number = share % of if is_planned else header["planned"] + own[0]["id"]
+        spoiled.append(number)
+        return [header, *own, own[0] | {"id": number}, end]
+
+    prompts = (run / "prompts.jsonl").read_text()
+    parts = write_parts(run, folder / "parts", of, spoil)
+    if not spoiled or (not is_planned and '"after"' in prompts):
+        return
+    try:
+        merged(parts, folder / "merged")
+    except BadInput:
+        return
+    yield f"merges a part with request {spoiled[0]}, which is not of it"
 
 
 def interrupted_part(run: Path, folder: Path, rng: np.random.Generator) -> Iterator[str]:
@@ -95,4 +116,4 @@ def _undecided(run: Path) -> Iterator[str]:
                 yield f"plans on what is INVALID: {variant['sentence']}"
 
 
-PARTS = (merged_again, repeated_records, interrupted_part, missing_part)
+PARTS = (merged_again, repeated_records, foreign_records, interrupted_part, missing_part)

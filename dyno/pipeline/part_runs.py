@@ -14,12 +14,19 @@ from dyno.pipeline.failures import read_failures
 from foundation.errors import BadInput
 from foundation.files.folder_lock import check_free
 from foundation.path_fields import expanded
-from foundation.run.journal import header_in, journal_files
+from foundation.run.journal import (
+    Journal,
+    header_in,
+    journal_files,
+    read_journal,
+    read_prompts,
+)
 from foundation.run.json_files import read_json
 from foundation.run.layout import VARIANTS, RunDirectory
 from foundation.run.part import PART, PartRecord, read_part
 from foundation.run.records import JournalHeader, VariantRecord
 from results.comparison.stored_runs.settings import lines, setting_changes
+from results.measures.doubt import some
 
 # What differs between the parts of one block: a host's processes and its clock.
 _OF_A_HOST = frozenset(
@@ -167,9 +174,14 @@ def _settings(part: PartRun) -> dict[str, Any]:
 
 
 def _check_journals(parts: Sequence[PartRun]) -> None:
-    """Raises BadInput for two parts whose journals of one block are of different loads."""
+    """Raises BadInput for two parts whose journals of one block are of different loads.
+
+    The same for a part whose journals hold requests of another.
+    """
     first: dict[Path, tuple[PartRun, JournalHeader]] = {}
     for part in parts:
+        prompts = read_prompts(part.run.path).values()
+        has_turns = any(prompt.after is not None for prompt in prompts)
         for file in part.journals:
             if (header := header_in(file)) is None:
                 continue
@@ -182,3 +194,25 @@ def _check_journals(parts: Sequence[PartRun]) -> None:
                         f"{other.run.path} and {part.run.path}: not of one load, {name} in {place} "
                         f"is {values[0]} and {values[1]}; merge parts of one load"
                     )
+            _check_own(part, file, header, has_turns=has_turns)
+
+
+def _check_own(part: PartRun, file: Path, header: JournalHeader, *, has_turns: bool) -> None:
+    """Raises BadInput for a part whose journal holds requests of another share.
+
+    Only of an open loop is it known which arrivals are whose. Further turns of a session count on
+    from its first one's number, in steps of all that are planned.
+    """
+    if header.planned is None or header.concurrency is not None:
+        return
+    journal = read_journal(file)
+    assert isinstance(journal, Journal)
+    ids, own = journal.requests.id, part.record.share - 1
+    is_planned = (ids >= 0) & ((ids < header.planned) | has_turns)
+    foreign = ~is_planned | (ids % max(header.planned, 1) % part.record.of != own)
+    if foreign.any():
+        place = file.relative_to(part.run.path)
+        raise BadInput(
+            f"{part.run.path}: {some(int(foreign.sum()), 'request')} in {place} not of "
+            f"{part.record.words}, such as {ids[foreign][0]}; send that part again"
+        )

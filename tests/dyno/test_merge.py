@@ -28,7 +28,13 @@ from foundation.errors import BadInput
 from foundation.run.json_files import read_environment
 from foundation.run.layout import RunDirectory
 from foundation.run.part import PartRecord, write_part
-from foundation.run.records import JournalEnd, JournalHeader, RequestRecord, VariantRecord
+from foundation.run.records import (
+    JournalEnd,
+    JournalHeader,
+    Prompt,
+    RequestRecord,
+    VariantRecord,
+)
 from tests.dyno.test_load_flags import made
 from tests.results.synthetic import request
 from tests.run_files import append_prompts, header, lines, write_block
@@ -269,3 +275,28 @@ def test_a_part_that_was_interrupted_is_said_and_makes_the_run_invalid(tmp_path:
     summary, _ = rebuild(run)
     assert summary.validity.level == "INVALID"
     assert any("sent to the end of block 2: the load" in r for r in summary.validity.reasons)
+
+
+@pytest.mark.parametrize("foreign", [1, 3 + PLANNED])
+def test_a_part_with_requests_of_another_share_is_refused(tmp_path: Path, foreign: int) -> None:
+    """Request 1 is the second part's; of 40 planned ones none has the number 43."""
+    parts = parts_of(tmp_path, 3)
+    head, rest = journal_of(parts[0])
+    record = request(foreign, "prompt", 500, 80, 40)
+    journal = parts[0] / "load/url/rate-40/block-01.jsonl"
+    journal.write_bytes(b"".join([lines(head), *rest[:-1], lines(record), rest[-1]]))
+    where = "1 request in load/url/rate-40/block-01.jsonl not of part 1 of 3"
+    with pytest.raises(BadInput, match=f"{where}, such as {foreign}; send that part again"):
+        read_parts(parts, partial=False)
+
+
+def test_further_turns_of_a_parts_own_sessions_are_its_own(tmp_path: Path) -> None:
+    """They have the number of the first turn, and all that are planned on top, again and again."""
+    parts = parts_of(tmp_path, 3)
+    for part in parts:
+        append_prompts(part, [Prompt("turn", "eval", {"plain": []}, after="prompt")])
+    head, rest = journal_of(parts[1])
+    turn = request(4 + 2 * PLANNED, "turn", 500, 80, 40)
+    journal = parts[1] / "load/url/rate-40/block-01.jsonl"
+    journal.write_bytes(b"".join([lines(head), *rest[:-1], lines(turn), rest[-1]]))
+    assert len(read_parts(parts, partial=False).parts) == 3
