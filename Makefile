@@ -19,8 +19,9 @@ demo: .venv/.cpu ## Fine-tunes, quantizes, serves, loads and judges a small real
 demo-quick: .venv/.cpu ## The shortest way to a verdict: a smaller adapter, three variants, fewer requests
 	$(BIN)/dyno demo --quick
 
+# Three workers for two cores: a test of a load waits more than it computes.
 test: .venv/.dev ## Runs the tests, without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: .venv/.dev ## Runs every test
 	$(BIN)/python -m pytest

@@ -11,7 +11,9 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
-LONGEST = ("test_whole_pipeline.py", "test_url.py", "test_hosting.py")
+# The first worker of three gets the first and the fourth: of these two, each fills two cores with
+# servers.
+FIRST = ("test_whole_pipeline.py", "test_url.py", "test_resume.py", "test_hosting.py")
 
 # A busy machine is no failure.
 # A run that lands or rejects a change draws the same examples each time; any other draws new ones.
@@ -33,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: one worker has them while the other does the rest."""
-    order = {name: place for place, name in enumerate(LONGEST)}
+    """The longest files first: one worker has them while the others do the rest."""
+    order = {name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
