@@ -166,8 +166,9 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
     if apart <= APART * typical or kruskal_p(groups) > 1 - CERTAIN:
         return None
     return (
-        f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on "
-        "when they were asked: lengthen the blocks"
+        f"the blocks are too short to tell: requests arrived for {span:.1f} s a block and an "
+        f"answer took {typical:.1f} s, more or less by when in the block it was asked; write "
+        "longer stages"
     )
 
 

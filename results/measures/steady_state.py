@@ -71,10 +71,10 @@ class StageBlock:
     warm-up and drain and all, in Unix seconds; zeros where the journal does not say. `window_ms` is
     the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
     planned requests that left no record, `surplus` the records of none, `clock_step_ms` is how far
-    the clock of the chunks was set meanwhile. `clock_bound_ns` is how far the origins of its `machines` may lie apart, None where
-    nobody knows it. `cut_off`: its journal has no end line, or an interrupted
-    one. `replicas`: how many servers answered, chosen by `router`; `accelerators`: of one of them,
-    None where that is not known.
+    the clock of the chunks was set meanwhile. `clock_bound_ns` is how far the origins of its
+    `machines` may lie apart, None where nobody knows it. `cut_off`: its journal has no end line, or
+    an interrupted one. `replicas`: how many servers answered, chosen by `router`; `accelerators`:
+    of one of them, None where that is not known.
     """
 
     number: int

@@ -345,7 +345,12 @@ def _not_steady(stage: StageData) -> list[Doubt]:
         and stage.differs is None
         and stage.n
     ):
-        doubts.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
+        doubts.append(
+            (
+                "SUSPECT",
+                f"not known whether the server kept up with the offered load: {stage.held.reason}",
+            )
+        )
     if not stage.settling.settled:
         doubts.append(
             ("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)")

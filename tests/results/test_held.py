@@ -208,8 +208,8 @@ def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> 
     state = held([together(12.0)] * 8, offered=True)
     assert state.value is None
     assert state.reason == (
-        "requests arrived for 5.0 s a block, answers took 9.5 s and hung on when they were "
-        "asked: lengthen the blocks"
+        "the blocks are too short to tell: requests arrived for 5.0 s a block and an answer took "
+        "9.5 s, more or less by when in the block it was asked; write longer stages"
     )
 
 
@@ -310,5 +310,5 @@ def test_the_lag_of_a_block_is_the_slope_of_a_regression(latencies: list[float])
 def test_in_windows_too_short_to_tell_answers_that_differ_between_quarters_say_so() -> None:
     """80 requests in 8 s; the first quarter take 2 s except the very first, the others 10 s."""
     latencies = [10_000.0, *[2_000.0] * 19, *[10_000.0] * 60]
-    assert "hung on when they were asked" in (too_short([served(latencies)]) or "")
+    assert "by when in the block it was asked" in (too_short([served(latencies)]) or "")
     assert too_short([served([10_000.0, 9_990.0] * 40)]) is None
