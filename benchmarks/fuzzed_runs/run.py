@@ -79,10 +79,9 @@ def _through(folder: Path) -> list[str]:
     console = Console(file=io.StringIO(), width=200)
     summary, verdicts = decide(run, load_experiment(run.experiment), Silent())
     show_results(console, run, summary, verdicts, excerpt=True)
-    if (folder / "plan.json").exists():
-        show_capacity(
-            console, msgspec.json.decode((folder / "plan.json").read_bytes(), type=CapacityPlan)
-        )
+    if (planned := folder / "plan.json").exists():
+        plan = msgspec.json.decode(planned.read_bytes(), type=CapacityPlan)
+        show_capacity(console, plan, planned)
     assert isinstance(console.file, io.StringIO)
     texts = {
         "terminal": console.file.getvalue(),

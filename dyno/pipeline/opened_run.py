@@ -17,6 +17,7 @@ from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
 from dyno.terminal.progress import open_console, progress_for
 from foundation.errors import BadInput
+from foundation.files.folder_lock import check_free
 from foundation.files.scratch import own_temporary_files
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory, existing_run, held_run
@@ -49,13 +50,16 @@ def opened_run(
     """
     existing = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
     file = existing.experiment if existing else experiment_or_run
-    experiment = change(load_experiment(file))
-    if existing is not None:
-        check_sent_here(existing, experiment)
+    experiment = load_experiment(file)
     names = [variant.name for variant in experiment.variants]
     for name in variants:
         if name not in names:
             raise BadInput(f"--variant: {no_variant(name, names)}")
+    if existing is not None:
+        check_free(existing.path)
+    experiment = change(experiment)
+    if existing is not None:
+        check_sent_here(existing, experiment)
     with opened_experiment(experiment, file.resolve().parent, existing or out, live=live) as run:
         yield run
 

@@ -39,6 +39,10 @@ _MAX_STEPS = 12
 _VERSION = re.compile(r"/v\d+[a-z]*\d*$")
 _EXCERPT = 300
 _CHOICE = re.compile(rb'"choices":\s*\[\s*\{')
+# In glibc's words, with or without the name of the exception around them.
+_NO_NAME = re.compile(
+    r"gaierror|DNSError|Name or service not known|name resolution|No address associated"
+)
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ def _hint(endpoint: Endpoint, response: Response) -> str:
     """What to do about a failure, if that is known."""
     if "ConnectionRefusedError" in response.problem:
         return f": nothing listens at {endpoint.base_url}; start the server, or write its own url"
-    if "gaierror" in response.problem or "DNSError" in response.problem:
+    if _NO_NAME.search(response.problem):
         return f": no host has the name in {endpoint.base_url}; write the server's own url"
     if "CERTIFICATE_VERIFY_FAILED" in response.problem:
         return ": its certificate is not trusted; name who signed it (ca_file), or write insecure"

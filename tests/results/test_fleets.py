@@ -133,7 +133,7 @@ def test_the_break_even_of_tokens_against_replicas() -> None:
     assert cheaper_from(tokens, replicas, 100) is None
     [row] = break_even_rates([tokens, replicas], 10)
     assert (row.variant, row.instead_of) == ("replicas", "tokens")
-    assert "from 22.2 requests/s on, replicas costs less than tokens" in row.sentence
+    assert "from 22.2 requests/s on, replicas costs no more than tokens, and less" in row.sentence
 
 
 def test_a_faster_replica_is_cheaper_from_where_the_slower_needs_another() -> None:

@@ -135,7 +135,7 @@ def test_too_little_time_says_what_it_shows(tmp_path: Path) -> None:
 def test_an_earlier_run_tells_what_another_would_show(tmp_path: Path) -> None:
     run = a_run(tmp_path, 0.05, 6)
     few, many = (
-        float(forecast(run, blocks)[0].split("from ")[1].split(" %")[0]) for blocks in (5, 50)
+        float(forecast(run, blocks)[0].split("change of ")[1].split(" %")[0]) for blocks in (5, 50)
     )
     assert many < few / 2
     assert "100 blocks" in forecast(with_resolution(run), 100)[0]
