@@ -71,21 +71,21 @@ def read_counter_samples(run: Path, variant: str) -> CounterSamples | Damage | N
         table = table.filter(table.column("monotonic_ns").is_valid())
     except (OSError, pa.ArrowException, ValueError) as error:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
-    columns = {column: finite(_floats(table.column(column))) for column in _COLUMNS}
-    return CounterSamples(_array(table.column("monotonic_ns")), columns, absent)
+    columns = {column: finite(floats_of(table.column(column))) for column in _COLUMNS}
+    return CounterSamples(array_of(table.column("monotonic_ns")), columns, absent)
 
 
-def _floats(column: Any) -> Floats:
+def floats_of(column: Any) -> Floats:
     """An Arrow column of numbers (n,), NaN for each that is null."""
     import pyarrow as pa
 
-    is_valid = _array(column.is_valid().cast(pa.uint8())).astype(np.bool_)
+    is_valid = array_of(column.is_valid().cast(pa.uint8())).astype(np.bool_)
     values = np.full(len(is_valid), np.nan)
-    values[is_valid] = _array(column.drop_null())
+    values[is_valid] = array_of(column.drop_null())
     return values
 
 
-def _array(column: Any) -> Any:
+def array_of(column: Any) -> Any:
     """An Arrow column of numbers without nulls as one array.
 
     By DLPack: an Arrow column's own `to_numpy` would import pandas, which takes as long as all else

@@ -12,7 +12,7 @@ import numpy as np
 from foundation.arrays import Floats, Ints
 from foundation.run.journal import Damage
 from foundation.run.telemetry import read_samples
-from results.measures.counter_samples import finite
+from results.measures.counter_samples import array_of, finite, floats_of
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,10 @@ def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
     timed = table.filter(table["monotonic_ns"].is_valid()).combine_chunks()
     timed = timed.filter(timed["unix_ns"].is_valid())
-    order = _by_boot(*(timed[clock].to_numpy() for clock in ("monotonic_ns", "unix_ns")))
+    order = _by_boot(*(array_of(timed[clock]) for clock in ("monotonic_ns", "unix_ns")))
     timed = timed.take(order)
-    at_ns = timed["monotonic_ns"].to_numpy()
-    numbers = {
-        series.column: finite(timed[series.column].to_numpy().astype(np.float64))
-        for series in SERIES
-    }
+    at_ns = array_of(timed["monotonic_ns"])
+    numbers = {series.column: finite(floats_of(timed[series.column])) for series in SERIES}
     shown = {
         series.column: _per_second(at_ns, numbers[series.column])
         if series.kind == "count"
@@ -101,7 +98,7 @@ def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
         for series in SERIES
     }
     known = {column: values for column, values in shown.items() if not np.isnan(values).all()}
-    return Telemetry(at_ns, timed["unix_ns"].to_numpy(), known, absent)
+    return Telemetry(at_ns, array_of(timed["unix_ns"]), known, absent)
 
 
 def _by_boot(monotonic_ns: Ints, unix_ns: Ints) -> Ints:

@@ -21,7 +21,7 @@ from foundation.run.layout import CALIBRATION_FILE
 from results.measures.doubt import Doubt, Level, some, worst_level
 from results.measures.machines import machine_doubts
 from results.measures.sent_late import LATE_SHARE, SENT_LATE, client_late
-from results.measures.steady_state import StageData
+from results.measures.steady_state import StageBlock, StageData
 from results.measures.token_times import miscounted
 from results.measures.values import Limits, counted, values_in
 from results.summary import Validity
@@ -160,9 +160,8 @@ def _missing(stage: StageData) -> list[Doubt]:
     if not blocks:
         return []
     missing = sum(block.missing for block in blocks)
-    numbers = ", ".join(str(block.number) for block in blocks)
     words = (
-        f"{some(missing, 'planned request')} left no record (block {numbers}): whether they "
+        f"{some(missing, 'planned request')} left no record ({_named(blocks)}): whether they "
         "failed is not known"
     )
     whole = all(
@@ -178,12 +177,15 @@ def _surplus(stage: StageData) -> list[Doubt]:
     if not blocks:
         return []
     surplus = sum(block.surplus for block in blocks)
-    numbers = ", ".join(str(block.number) for block in blocks)
     words = (
-        f"{some(surplus, 'record')} more than requests were planned (block {numbers}): what they "
+        f"{some(surplus, 'record')} more than requests were planned ({_named(blocks)}): what they "
         "are of is not known"
     )
     return [("INVALID" if surplus > LOST_SHARE * stage.n else "SUSPECT", words)]
+
+
+def _named(blocks: Sequence[StageBlock]) -> str:
+    return f"block {', '.join(str(block.number) for block in blocks)}"
 
 
 def _clock_steps(stage: StageData) -> list[Doubt]:

@@ -31,7 +31,7 @@ from loadgen.event_loop import run
 from loadgen.sending.nodes.ray_nodes import ray_nodes
 from tests.loadgen.conftest import Emulator, Journal, read_journal
 from tests.loadgen.test_nodes import plan_of
-from tests.loadgen.test_ray import MARK, WITHIN_S, processes, send, senders
+from tests.loadgen.test_ray import MARK, WITHIN_S, check_whole, processes, send, senders
 
 pytestmark = pytest.mark.slow
 
@@ -234,10 +234,7 @@ def test_a_cut_of_five_seconds_loses_nothing(apart: Apart, tmp_path: Path) -> No
     cutting = under_way(apart, cut)
     journal = send(apart.address, plan, path, 2)
     cutting.join()
-    assert plan.timetable is not None and journal.end is not None
-    assert journal.end.end == "complete"
-    assert sorted(r.id for r in journal.records) == list(range(len(plan.timetable.times_ns)))
-    assert {record.failure for record in journal.records} == {None}
+    check_whole(journal, plan)
     for late in of_nodes(journal, apart):
         assert 0 <= np.median(late) < 1e6
 
