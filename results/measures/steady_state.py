@@ -238,6 +238,8 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
     before, after = everything.scheduled < window_start / 1e6, everything.scheduled >= high
     inside = (everything.done >= low) & (everything.done < high)
     completed = inside & everything.ok
+    beyond = _beyond_plan(journal, following)
+    short = _short_of_plan(journal, before, following) + beyond
     return StageBlock(
         number=journal.header.block,
         seed=journal.header.seed,
@@ -264,8 +266,8 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
             everything.latency,
             everything.ok,
         ),
-        missing=max(0, _short_of_plan(journal, before, following) - len(journal.damage)),
-        surplus=max(0, -_short_of_plan(journal, before, following)),
+        missing=max(0, short - len(journal.damage)),
+        surplus=beyond + max(0, -short),
         clock_step_ms=_clock_step_ms(journal),
         machines=journal.header.machines,
         clock_bound_ns=journal.header.clock_bound_ns,
@@ -285,6 +287,14 @@ def _short_of_plan(journal: Journal, warm_up: NDArray[np.bool_], following: Set[
         return 0
     planned = requests if header.concurrency is None else requests.where(~warm_up)
     return header.planned - sum(prompt not in following for prompt in planned.prompt_id)
+
+
+def _beyond_plan(journal: Journal, following: Set[str]) -> int:
+    """Records of an open loop, of no sessions, that are none of its planned arrivals."""
+    header = journal.header
+    if header.planned is None or header.concurrency is not None or following:
+        return 0
+    return int((journal.requests.id >= header.planned).sum())
 
 
 def _clock_step_ms(journal: Journal) -> float:

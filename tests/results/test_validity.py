@@ -75,6 +75,16 @@ def test_more_records_than_were_planned_are_of_nobody_knows_what(
     assert any(more in reason for reason in validity.reasons) == (planned < 400)
 
 
+def test_a_record_of_no_planned_request_does_not_stand_for_one_that_is_missing(
+    tmp_path: Path,
+) -> None:
+    records = [*steady()[:-1], request(400, "q400", 399 * 25, 100, 50)]
+    level, words = reasons(tmp_path, records)
+    assert level == "SUSPECT"
+    assert "1 record more than requests were planned" in words
+    assert "1 planned request left no record" in words
+
+
 def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:
     records = steady()
     records[7] = request(7, "q7", 175, failure="dropped")
